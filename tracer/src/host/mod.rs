@@ -1,0 +1,6 @@
+/*! The only folder that reads the machine: /proc, cgroups, namespaces, sysctls. */
+
+pub mod cgroup;
+pub mod netns;
+pub mod process;
+pub mod sysctl;

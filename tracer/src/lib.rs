@@ -1,0 +1,16 @@
+/*!
+The loader and the parts of the `tracer` binary.
+
+Data flows one way: kernel → event → (ledger → diagnosis →) view. Only
+[`kernel`] knows aya, only [`host`] reads the machine; what lies between is pure.
+*/
+
+pub mod cli;
+pub mod commands;
+pub mod event;
+pub mod exit;
+pub mod host;
+pub mod kernel;
+pub mod sandbox;
+pub mod source;
+pub mod view;

@@ -1,0 +1,1 @@
+/*! Throwaway network namespaces and real failing workloads, for `tracer demo` and the tests. */

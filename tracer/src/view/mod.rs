@@ -1,0 +1,1 @@
+/*! One file a renderer; each writes to an `impl Write` and never reads the host. */
