@@ -229,10 +229,7 @@ fn pod_uid(text: &str) -> Option<String> {
     let uid = text.replace('_', "-");
     let hexadecimal = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
     let uuid = uid.len() == 36
-        && uid
-            .split('-')
-            .map(str::len)
-            .eq([8_usize, 4, 4, 4, 12].into_iter())
+        && uid.split('-').map(str::len).eq([8_usize, 4, 4, 4, 12])
         && uid.split('-').all(hexadecimal);
     (uuid || uid.len() == 32 && hexadecimal(&uid)).then_some(uid)
 }

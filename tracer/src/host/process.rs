@@ -110,7 +110,7 @@ impl Identities {
         }
         let (identity, retry) = match self.read(tgid, start_ns) {
             Some(identity) => (identity, None),
-            None => self.from_cgroup(cgroup_id, now),
+            None => self.by_cgroup(cgroup_id, now),
         };
         let identity = Arc::new(identity);
         self.keep(
@@ -168,7 +168,7 @@ impl Identities {
     }
 
     /// What the cgroup id alone says, and from when on asking again may say more.
-    fn from_cgroup(&mut self, id: u64, now: Instant) -> (Identity, Option<Instant>) {
+    fn by_cgroup(&mut self, id: u64, now: Instant) -> (Identity, Option<Instant>) {
         match self.cgroups.path(id, now) {
             Lookup::Found(path) => {
                 let membership = cgroup::parse_path(&path);
