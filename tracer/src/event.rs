@@ -351,4 +351,6 @@ impl Event {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
