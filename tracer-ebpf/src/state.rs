@@ -51,10 +51,10 @@ use crate::{
 pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
     let sk: Pointer = ctx.arg(0);
     let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
-    if !matters(old, new) {
-        return 0;
+    if matters(old, new) {
+        handle(&ctx, sk, old, new);
     }
-    handle(&ctx, sk, old, new);
+    // Also for changes that do not matter: skips minus rescues is then what was lost.
     if let Some(marker) = MARKER.get_ptr_mut(0) {
         // SAFETY: a per-CPU slot; a state change that interrupts between the stores makes the second copy act again, which is harmless.
         unsafe {
@@ -70,9 +70,6 @@ pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn state_again(ctx: BtfTracePointContext) -> i32 {
     let sk: Pointer = ctx.arg(0);
     let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
-    if !matters(old, new) {
-        return 0;
-    }
     let Some(marker) = MARKER.get_ptr_mut(0) else {
         return 0;
     };
@@ -85,7 +82,9 @@ pub(crate) fn state_again(ctx: BtfTracePointContext) -> i32 {
         }
     }
     count(Counter::Rescued);
-    handle(&ctx, sk, old, new);
+    if matters(old, new) {
+        handle(&ctx, sk, old, new);
+    }
     0
 }
 
