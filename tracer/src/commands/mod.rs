@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+pub mod doctor;
+
 /// Parses the command line and runs its verb.
 ///
 /// # Errors
