@@ -35,8 +35,6 @@ pub enum Verb {
     Watch(Box<WatchArgs>),
     /// Show what this kernel and these privileges allow, and how to get what is missing.
     Doctor(DoctorArgs),
-    /// Trace a real failing workload in throwaway network namespaces.
-    Demo(DemoArgs),
 }
 
 /// How to write.

@@ -23,8 +23,22 @@ fn the_definition_holds() {
 #[test]
 fn filters_are_repeatable() {
     let args = watch(&[
-        "-o", "json", "--pid", "1", "--pid", "2", "--dst", "10.0.0.0/8", "--dst", "[::1]:80",
-        "--netns", "pid:1", "--netns", "/run/netns/a", "--duration", "30s",
+        "-o",
+        "json",
+        "--pid",
+        "1",
+        "--pid",
+        "2",
+        "--dst",
+        "10.0.0.0/8",
+        "--dst",
+        "[::1]:80",
+        "--netns",
+        "pid:1",
+        "--netns",
+        "/run/netns/a",
+        "--duration",
+        "30s",
     ])
     .unwrap();
     assert_eq!(args.output, Format::Json);
@@ -75,8 +89,20 @@ fn destinations() {
         assert_eq!(parsed(text), Ok((network.to_owned(), port)), "{text}");
     }
     for text in [
-        "", ":", ":80", "10.0.0.2:", "10.0.0.2:0", "10.0.0.2:65536", "10.0.0.2:+80", "10.0.0.2:http",
-        "[fd00::1]80", "[fd00::1", "fd00::/129", "10.0.0/8", "host", "[10.0.0.1",
+        "",
+        ":",
+        ":80",
+        "10.0.0.2:",
+        "10.0.0.2:0",
+        "10.0.0.2:65536",
+        "10.0.0.2:+80",
+        "10.0.0.2:http",
+        "[fd00::1]80",
+        "[fd00::1",
+        "fd00::/129",
+        "10.0.0/8",
+        "host",
+        "[10.0.0.1",
     ] {
         assert_eq!(parsed(text), Err(BadValue::Destination), "{text}");
     }
@@ -114,16 +140,37 @@ fn the_wire_form_matches_what_was_meant() {
 
 #[test]
 fn spans_and_sizes() {
-    for (text, ms) in [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000)] {
+    for (text, ms) in [
+        ("500ms", 500),
+        ("30s", 30_000),
+        ("5m", 300_000),
+        ("1h", 3_600_000),
+    ] {
         assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
     }
     for text in ["", "30", "-5s", "0s", "s", "5 parsecs"] {
         assert_eq!(duration(text), Err(BadValue::Duration), "{text}");
     }
-    for (text, bytes) in [("65536", 1 << 16), ("512K", 1 << 19), ("8m", 1 << 23), ("1G", 1 << 30)] {
+    for (text, bytes) in [
+        ("65536", 1 << 16),
+        ("512K", 1 << 19),
+        ("8m", 1 << 23),
+        ("1G", 1 << 30),
+    ] {
         assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
     }
-    for text in ["", "K", "3M", "32K", "2G", "8G", "99999999999", "-8M", "8MB", "\u{e9}"] {
+    for text in [
+        "",
+        "K",
+        "3M",
+        "32K",
+        "2G",
+        "8G",
+        "99999999999",
+        "-8M",
+        "8MB",
+        "\u{e9}",
+    ] {
         assert_eq!(text.parse::<Bytes>(), Err(BadValue::Bytes), "{text}");
     }
 }

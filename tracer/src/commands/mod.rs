@@ -6,8 +6,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use tracer_ebpf::MAX_DESTINATIONS;
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, Format, Verb};
 
+pub mod doctor;
 pub mod watch;
 
 /// Parses the command line and runs its verb.
@@ -18,6 +19,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match parse() {
         Ok(Cli { verb }) => match verb {
             Verb::Watch(args) => watch::run(&args),
+            Verb::Doctor(args) => doctor::run(args.output == Format::Json),
         },
         Err(error) => {
             // Help may be piped into a pager that was closed: nothing to do about it.
