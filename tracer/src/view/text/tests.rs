@@ -251,7 +251,7 @@ summary of 5.00s
   web[4242]  → 10.0.0.2:6432  150 EADDRNOTAVAIL ports_exhausted, 2,000 TIME_WAIT
   ?          → 10.0.0.2:6432  1 opened
   lost              nothing
-  seen with         tracepoint (state), trampoline (connect); Linux 6.1.0
+  seen with         tracepoints (state), trampolines (connect); Linux 6.1.0
 "
     );
     let loss = Loss {
