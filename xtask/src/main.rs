@@ -6,6 +6,7 @@ mod ebpf;
 mod exec;
 mod paths;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Verb {
     Ebpf(ebpf::Options),
     /// Runs every test and lists the ones that could not run here
     Test(test::Options),
+    /// Runs the end-to-end tests, or a command, on Debian kernels in qemu
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let done = match verb {
         Verb::Ebpf(options) => ebpf::run(options),
         Verb::Test(options) => test::run(options),
+        Verb::Vm(options) => vm::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
