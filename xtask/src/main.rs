@@ -2,9 +2,11 @@
 `cargo xtask`: everything that builds and checks tracer, one verb a file.
 */
 mod apt;
+mod ci;
 mod ebpf;
 mod exec;
 mod paths;
+mod readme;
 mod test;
 mod vm;
 
@@ -28,6 +30,8 @@ enum Verb {
     Test(test::Options),
     /// Runs the end-to-end tests, or a command, on Debian kernels in qemu
     Vm(vm::Options),
+    /// Runs every check a change has to pass
+    Ci(ci::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Ebpf(options) => ebpf::run(options),
         Verb::Test(options) => test::run(options),
         Verb::Vm(options) => vm::run(options),
+        Verb::Ci(options) => ci::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
