@@ -38,17 +38,12 @@ pub(crate) struct Options {
 /// When the object cannot be built or written, or is not what is checked in.
 pub(crate) fn run(options: Options) -> Result<()> {
     let Options { check } = options;
-    let recorded = Provenance::read()?;
-    let build = build::build(recorded.as_ref())?;
     if check {
-        let recorded = recorded.with_context(|| {
-            format!(
-                "{} does not exist, so there is no object to compare with: run: cargo xtask ebpf",
-                provenance::FILE
-            )
-        })?;
-        return compare(&recorded, &build);
+        // Before the minutes a build may take.
+        let recorded = provenance::verify()?;
+        return compare(&recorded, &build::build(Some(&recorded))?);
     }
+    let build = build::build(Provenance::read()?.as_ref())?;
     let object = paths::root().join(provenance::OBJECT);
     fs::create_dir_all(object.parent().expect("the object's path has a directory"))
         .and_then(|()| fs::write(&object, &build.object))
@@ -64,7 +59,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
 }
 
 fn compare(recorded: &Provenance, build: &Build) -> Result<()> {
-    provenance::verify()?;
     let Build {
         object,
         provenance,

@@ -82,12 +82,12 @@ impl Provenance {
 }
 
 /// Checks that the record, the object and the sources in the tree belong
-/// together.
+/// together, and returns the record.
 ///
 /// # Errors
 ///
 /// When they do not: the sentence names the command to run.
-pub(super) fn verify() -> Result<()> {
+pub(super) fn verify() -> Result<Provenance> {
     let Some(recorded) = Provenance::read()? else {
         bail!("{FILE} does not exist: run: cargo xtask ebpf");
     };
@@ -99,7 +99,7 @@ pub(super) fn verify() -> Result<()> {
     if recorded.sources_sha256 != sources_digest(paths::root())? {
         bail!("{OBJECT} is stale, its sources have changed since: run: cargo xtask ebpf");
     }
-    Ok(())
+    Ok(recorded)
 }
 
 /// SHA-256 of `bytes`, hexadecimal.

@@ -27,9 +27,9 @@ use crate::{
 /// kernel that has one built in needs no file of it.
 const MODULES: &[&str] = &["veth", "dummy", "tcp_diag"];
 
-/// Programs the tests compare tracer with, and people look around with; taken
-/// along where the machine has them.
-const PEERS: &[&str] = &["ss", "ip", "bpftool"];
+/// Programs the tests compare tracer with; taken along where the machine has
+/// them.
+const PEERS: &[&str] = &["ss", "bpftool"];
 
 /// What runs in a guest.
 #[derive(Debug)]
