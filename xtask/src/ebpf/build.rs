@@ -107,7 +107,13 @@ pub(super) fn build(recorded: Option<&Provenance>) -> Result<Build> {
     let linked = target_dir.join("bpfel-unknown-none/release/tracer-ebpf");
     let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
     let object = strip::strip(&bytes)?;
-    for secret in [paths::root(), &paths::cargo_home()?] {
+    // With a directory below them: a short root, such as /src, is a part of
+    // other paths.
+    for secret in [
+        paths::root().join("tracer-ebpf/"),
+        target_dir.join("bpfel-unknown-none/"),
+        paths::cargo_home()?.join("registry/"),
+    ] {
         if contains(&object, secret.as_os_str().as_encoded_bytes()) {
             bail!(
                 "the object holds the path {} of this machine, so it would differ on another: \
