@@ -3,8 +3,10 @@
 this machine and why.
 */
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     io::{IsTerminal as _, stderr},
+    iter,
     process::Command,
 };
 
@@ -95,30 +97,54 @@ impl Suite<'_> {
             // The output passes through us, so cargo sees no terminal.
             command.env("CARGO_TERM_COLOR", "always");
         }
-        let mut skips = Vec::new();
-        let done = watch(&mut command, &mut |line| skips.extend(skipped(line)));
-        skips.sort();
-        skips.dedup();
-        let (kernel, machine): (Vec<_>, Vec<_>) = skips.into_iter().partition(Skip::by_kernel);
-        list("Skipped, this kernel cannot run them:", &kernel);
-        list("Skipped, this machine is not set up for them:", &machine);
+        let mut skips = Skips::default();
+        let done = watch(&mut command, &mut |line| skips.read(line));
+        skips.list();
         done?;
-        if self.no_skips && !machine.is_empty() {
+        let machine = skips.by_machine();
+        if self.no_skips && machine > 0 {
             bail!(
-                "{} of the tests were skipped that should run on this machine: see the list above, \
-                 run as root, and with --setup",
-                machine.len()
+                "{machine} of the tests were skipped that should run on this machine: see the list above, \
+                 run as root, and with --setup"
             );
         }
         Ok(())
     }
 }
 
-fn list(title: &str, skips: &[Skip]) {
-    if !skips.is_empty() {
-        println!("{title}");
-        for Skip { test, reason } in skips {
-            println!("  {test}: {reason}");
+/// The tests that said they could not run, gathered from their output.
+#[derive(Debug, Default)]
+pub(crate) struct Skips(BTreeSet<Skip>);
+
+impl Skips {
+    /// Looks for a skip in one line of output.
+    pub(crate) fn read(&mut self, line: &str) {
+        self.0.extend(skipped(line));
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many of them a better set-up would have run.
+    fn by_machine(&self) -> usize {
+        self.0.iter().filter(|skip| !skip.by_kernel()).count()
+    }
+
+    /// Prints them, by what is answerable for them.
+    pub(crate) fn list(&self) {
+        for (title, by_kernel) in [
+            ("Skipped, this kernel cannot run them:", true),
+            ("Skipped, this machine is not set up for them:", false),
+        ] {
+            let mut skips = self.0.iter().filter(|skip| skip.by_kernel() == by_kernel);
+            if let Some(first) = skips.next() {
+                println!("{title}");
+                for Skip { test, reason } in iter::once(first).chain(skips) {
+                    println!("  {test}: {reason}");
+                }
+            }
         }
     }
 }

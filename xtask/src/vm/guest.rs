@@ -44,14 +44,19 @@ impl Drop for Qemu {
 }
 
 impl Machine {
-    /// Boots `kernel` with `initramfs` and returns the status its command
-    /// ended with.
+    /// Boots `kernel` with `initramfs`, calls `each` with each line of its
+    /// console and returns the status its command ended with.
     ///
     /// # Errors
     ///
     /// When qemu cannot be started, the guest ends without stating a status,
     /// or the deadline passes.
-    pub(super) fn run(&self, kernel: &Path, initramfs: &Path) -> Result<i32> {
+    pub(super) fn run(
+        &self,
+        kernel: &Path,
+        initramfs: &Path,
+        mut each: impl FnMut(&str),
+    ) -> Result<i32> {
         let mut command = self.command(kernel, initramfs);
         let mut child = command
             .stdin(Stdio::null())
@@ -84,6 +89,7 @@ impl Machine {
                     match stated(text) {
                         Some(code) => status = Some(code),
                         None => {
+                            each(text);
                             let _closed = writeln!(std::io::stdout(), "{text}");
                         }
                     }

@@ -15,6 +15,7 @@ use crate::{
     apt::{self, Package},
     exec::{capture, spelled},
     paths,
+    test::Skips,
 };
 use guest::Machine;
 use initramfs::Payload;
@@ -69,6 +70,9 @@ pub(crate) struct Options {
     /// Arguments of the tests, separated by spaces
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     bin_args: String,
+    /// Fails when a test was skipped in a guest, for whatever reason
+    #[arg(long)]
+    no_skips: bool,
     /// Looks for a newer package of a kernel that was already fetched
     #[arg(long)]
     refresh: bool,
@@ -92,6 +96,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         accel,
         append,
         bin_args,
+        no_skips,
         refresh,
         command,
     } = options;
@@ -112,12 +117,14 @@ pub(crate) fn run(options: Options) -> Result<()> {
         let kernel = kernel::resolve(version, refresh)?;
         let image = initramfs::build(&kernel, &payload)?;
         println!("vm: {} runs {}", kernel.release, payload.spelled());
-        match machine.run(&kernel.image, &image)? {
-            0 => println!("vm: {}: done", kernel.release),
-            status => {
-                println!("vm: {}: exit status {status}", kernel.release);
-                failed.push(format!("{} (exit status {status})", kernel.release));
-            }
+        let mut skips = Skips::default();
+        let status = machine.run(&kernel.image, &image, |line| skips.read(line))?;
+        skips.list();
+        println!("vm: {}: exit status {status}", kernel.release);
+        if status != 0 {
+            failed.push(format!("{} (exit status {status})", kernel.release));
+        } else if no_skips && skips.count() > 0 {
+            failed.push(format!("{} ({} skipped)", kernel.release, skips.count()));
         }
     }
     if !failed.is_empty() {
@@ -140,7 +147,11 @@ fn payload(release: bool, command: Vec<String>, bin_args: &str) -> Result<Payloa
     let arguments = ["test", "--no-run", "--package", "tracer", "--test", TESTS];
     let built = build(&arguments, profile)?;
     let tests = executable(&built, "test", TESTS)?;
-    let mut command = vec![tests.to_string_lossy().into_owned()];
+    // The skips are in the tests' output.
+    let mut command = vec![
+        tests.to_string_lossy().into_owned(),
+        "--nocapture".to_owned(),
+    ];
     command.extend(bin_args.split_whitespace().map(str::to_owned));
     Ok(Payload {
         tracer: executable(&built, "bin", "tracer")?,
