@@ -53,7 +53,7 @@ pub(crate) fn bind_exit(ctx: TracePointContext) -> u32 {
     // EBADF, EFAULT and ENOTSOCK say nothing about an address.
     if errno > 0
         && !matches!(errno, 9 | 14 | 88)
-        && let Some(attempt) = ATTEMPTS.get_ptr(&thread)
+        && let Some(attempt) = ATTEMPTS.get_ptr(thread)
     {
         // SAFETY: the entry belongs to the current thread.
         let attempt = unsafe { &*attempt };
@@ -70,7 +70,7 @@ pub(crate) fn bind_exit(ctx: TracePointContext) -> u32 {
             finish(&mut event);
         }
     }
-    let _ = ATTEMPTS.remove(&thread);
+    let _ = ATTEMPTS.remove(thread);
     0
 }
 

@@ -57,7 +57,7 @@ fn reported_elsewhere(errno: i64) -> bool {
 /// Notes that the attempt of this thread got a SYN_SENT socket.
 #[inline(always)]
 pub(crate) fn reached_syn_sent(thread: u64) {
-    if let Some(attempt) = ATTEMPTS.get_ptr_mut(&thread) {
+    if let Some(attempt) = ATTEMPTS.get_ptr_mut(thread) {
         // SAFETY: the entry belongs to the current thread.
         unsafe { (*attempt).syn_sent = 1 };
     }
@@ -70,7 +70,7 @@ pub(crate) fn failed_inside(event: &Event) {
         return;
     }
     if config!(connect_exit) == connect_exit::SYSCALL
-        && let Some(attempt) = ATTEMPTS.get_ptr_mut(&bpf_get_current_pid_tgid())
+        && let Some(attempt) = ATTEMPTS.get_ptr_mut(bpf_get_current_pid_tgid())
     {
         // SAFETY: the entry belongs to the current thread.
         unsafe {
@@ -114,7 +114,7 @@ pub(crate) fn enter(ctx: &TracePointContext) {
         tuple: NO_FAILURES.first.tuple,
     };
     if ATTEMPTS
-        .insert(&bpf_get_current_pid_tgid(), &attempt, u64::from(BPF_ANY))
+        .insert(bpf_get_current_pid_tgid(), attempt, u64::from(BPF_ANY))
         .is_err()
     {
         count(Counter::AttemptsFull);
@@ -146,12 +146,12 @@ pub(crate) fn connect_exit(ctx: TracePointContext) -> u32 {
     let errno = unsafe { field::<i64>(&ctx, 16) }.wrapping_neg();
     let thread = bpf_get_current_pid_tgid();
     if errno > 0
-        && let Some(attempt) = ATTEMPTS.get_ptr(&thread)
+        && let Some(attempt) = ATTEMPTS.get_ptr(thread)
     {
         // SAFETY: the entry belongs to the current thread.
         unsafe { report(&*attempt, errno) };
     }
-    let _ = ATTEMPTS.remove(&thread);
+    let _ = ATTEMPTS.remove(thread);
     0
 }
 
@@ -273,7 +273,7 @@ fn searched(ctx: &FExitContext) {
     unsafe {
         let sk: Pointer = ctx.arg(1);
         let result = ctx.arg::<i32>(2);
-        let opened_ns = match SOCKETS.get_ptr_mut(&key(sk)) {
+        let opened_ns = match SOCKETS.get_ptr_mut(key(sk)) {
             Some(socket) => {
                 (*socket).search_ns = now().wrapping_sub((*socket).opened_ns);
                 (*socket).opened_ns
@@ -309,7 +309,7 @@ fn searched(ctx: &FExitContext) {
             tuple: tuple::<Typed>(sk, sport),
         };
         if ATTEMPTS
-            .insert(&bpf_get_current_pid_tgid(), &attempt, u64::from(BPF_ANY))
+            .insert(bpf_get_current_pid_tgid(), attempt, u64::from(BPF_ANY))
             .is_err()
         {
             count(Counter::AttemptsFull);
@@ -375,7 +375,7 @@ unsafe fn returned(sk: Pointer, (address, port): ([u8; 16], u16), result: i32) {
     event.kind = kind::CONNECT_FAILED;
     event.direction = direction::OUT;
     event.errno = errno as u16;
-    if let Some(attempt) = ATTEMPTS.get_ptr(&thread) {
+    if let Some(attempt) = ATTEMPTS.get_ptr(thread) {
         // SAFETY: the entry belongs to the current thread.
         unsafe {
             event.tuple = (*attempt).tuple;
@@ -385,7 +385,7 @@ unsafe fn returned(sk: Pointer, (address, port): ([u8; 16], u16), result: i32) {
                 event.cause = (*attempt).cause as u8;
             }
         }
-        let _ = ATTEMPTS.remove(&thread);
+        let _ = ATTEMPTS.remove(thread);
     } else {
         // SAFETY: the caller's promise.
         unsafe {

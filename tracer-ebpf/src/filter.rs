@@ -8,14 +8,14 @@ use crate::maps::{DESTINATIONS, NAMESPACES, PIDS, config};
 #[inline(always)]
 pub(crate) fn process(tgid: u32) -> bool {
     // SAFETY: the value is not used, only whether it is there.
-    config!(pids) == 0 || unsafe { PIDS.get(&tgid) }.is_some()
+    config!(pids) == 0 || unsafe { PIDS.get(tgid) }.is_some()
 }
 
 /// True when the namespace and the destination are asked for.
 #[inline(always)]
 pub(crate) fn place(tuple: &Tuple) -> bool {
     // SAFETY: the value is not used, only whether it is there.
-    if config!(namespaces) != 0 && unsafe { NAMESPACES.get(&tuple.netns) }.is_none() {
+    if config!(namespaces) != 0 && unsafe { NAMESPACES.get(tuple.netns) }.is_none() {
         return false;
     }
     config!(destinations) == 0 || destination(tuple)

@@ -105,17 +105,13 @@ fn handle(ctx: &BtfTracePointContext, sk: Pointer, old: u8, new: u8) {
     // SAFETY: sk is the tracepoint's typed argument.
     unsafe {
         match (old, new) {
-            (_, SYN_SENT) => {
-                if is_tcp::<Typed>(sk) {
-                    connecting(ctx, sk);
-                }
+            (_, SYN_SENT) if is_tcp::<Typed>(sk) => {
+                connecting(ctx, sk);
             }
             (SYN_SENT, ESTABLISHED) => established(sk),
             (SYN_SENT, CLOSE) => not_established(sk),
-            (ESTABLISHED | SYN_RECV, FIN_WAIT1) => {
-                if is_tcp::<Typed>(sk) {
-                    closing(sk);
-                }
+            (ESTABLISHED | SYN_RECV, FIN_WAIT1) if is_tcp::<Typed>(sk) => {
+                closing(sk);
             }
             (_, CLOSE) => closed(sk, old),
             _ => {}
@@ -162,10 +158,7 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             owner,
             cookie,
         };
-        if SOCKETS
-            .insert(&key(sk), &socket, u64::from(BPF_ANY))
-            .is_err()
-        {
+        if SOCKETS.insert(key(sk), socket, u64::from(BPF_ANY)).is_err() {
             count(Counter::SocketsFull);
         }
     }
@@ -179,7 +172,7 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
 unsafe fn established(sk: Pointer) {
     // SAFETY: the caller's promise; the entry stays while the socket lives.
     unsafe {
-        let Some(socket) = SOCKETS.get_ptr_mut(&key(sk)) else {
+        let Some(socket) = SOCKETS.get_ptr_mut(key(sk)) else {
             return;
         };
         if (*socket).established != 0 {
@@ -204,7 +197,7 @@ unsafe fn not_established(sk: Pointer) {
     // SAFETY: the caller's promise; the entry stays until it is removed here.
     unsafe {
         let key = key(sk);
-        let Some(socket) = SOCKETS.get_ptr(&key) else {
+        let Some(socket) = SOCKETS.get_ptr(key) else {
             return;
         };
         let Some((sport, in_flight, _)) = inet(sk) else {
@@ -238,7 +231,7 @@ unsafe fn not_established(sk: Pointer) {
             event.tuple = tuple::<Typed>(sk, sport);
             send(event);
         }
-        let _ = SOCKETS.remove(&key);
+        let _ = SOCKETS.remove(key);
     }
 }
 
@@ -251,7 +244,7 @@ unsafe fn not_established(sk: Pointer) {
 unsafe fn closing(sk: Pointer) {
     // SAFETY: the caller's promise.
     unsafe {
-        if SOCKETS.get_ptr(&key(sk)).is_some() {
+        if SOCKETS.get_ptr(key(sk)).is_some() {
             return;
         }
         let owner = owner::current();
@@ -282,10 +275,7 @@ unsafe fn closing(sk: Pointer) {
             owner,
             cookie,
         };
-        if SOCKETS
-            .insert(&key(sk), &socket, u64::from(BPF_ANY))
-            .is_err()
-        {
+        if SOCKETS.insert(key(sk), socket, u64::from(BPF_ANY)).is_err() {
             count(Counter::SocketsFull);
         }
     }
@@ -321,7 +311,7 @@ unsafe fn closed(sk: Pointer, old: u8) {
         if key == 0 {
             return;
         }
-        let Some(socket) = SOCKETS.get_ptr(&key) else {
+        let Some(socket) = SOCKETS.get_ptr(key) else {
             return;
         };
         let Some((sport, _, lingers)) = inet(sk) else {
@@ -353,7 +343,7 @@ unsafe fn closed(sk: Pointer, old: u8) {
             };
             send(event);
         }
-        let _ = SOCKETS.remove(&key);
+        let _ = SOCKETS.remove(key);
     }
 }
 

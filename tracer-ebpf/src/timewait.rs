@@ -78,12 +78,12 @@ pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
         if cookie == 0 {
             return 0;
         }
-        let Some(socket) = SOCKETS.get_ptr(&cookie) else {
+        let Some(socket) = SOCKETS.get_ptr(cookie) else {
             return 0;
         };
         let (tuple, substate) = timewait::<Probed>(tw);
         born(&*socket, tuple, substate, 0);
-        let _ = SOCKETS.remove(&cookie);
+        let _ = SOCKETS.remove(cookie);
     }
     0
 }
@@ -125,13 +125,13 @@ fn allocated(ctx: &FExitContext) {
     unsafe {
         let sk: Pointer = ctx.arg(0);
         let key = key(sk);
-        let Some(socket) = SOCKETS.get_ptr(&key) else {
+        let Some(socket) = SOCKETS.get_ptr(key) else {
             return;
         };
         let sport = Typed::load::<u16>(sk, offset!(skc_num));
         let substate = ctx.arg::<u32>(2) as u8;
         born(&*socket, tuple::<Typed>(sk, sport), substate, 0);
-        let _ = SOCKETS.remove(&key);
+        let _ = SOCKETS.remove(key);
     }
 }
 

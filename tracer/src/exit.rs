@@ -1,5 +1,6 @@
 /*! Exit codes, and the one place where an error becomes one. */
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Why this kernel, or these privileges, do not allow what was asked: exit code 3.
@@ -25,7 +26,8 @@ pub fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
-    eprintln!("tracer: {error:#}");
+    // Not eprintln!, which panics when stderr is closed.
+    writeln!(std::io::stderr(), "tracer: {error:#}").ok();
     let refused = error
         .chain()
         .any(|cause| cause.downcast_ref::<NotAllowed>().is_some());

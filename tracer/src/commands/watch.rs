@@ -84,15 +84,10 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
 /// [`NotAllowed`]: what refused, and where to see more.
 pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
     let probes = Probes::attach(options).map_err(|error| {
-        let mut words = String::from("cannot trace here");
-        for cause in anyhow::Error::from(error).chain() {
-            let cause = cause.to_string();
-            // Some causes repeat what came before them.
-            if !words.contains(&cause) {
-                words = format!("{words}: {cause}");
-            }
-        }
-        NotAllowed(format!("{words}; `tracer doctor` says what is missing"))
+        NotAllowed(format!(
+            "cannot trace here: {:#}; `tracer doctor` says what is missing",
+            anyhow::Error::from(error)
+        ))
     })?;
     let about = About {
         kernel: uname().map_or_else(

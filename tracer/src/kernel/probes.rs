@@ -7,7 +7,7 @@ programs out.
 */
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{BtfError, Ebpf, EbpfError, programs::ProgramError};
@@ -88,14 +88,14 @@ pub enum AttachError {
     Member(&'static str),
     /// The object's maps could not be made.
     #[error("cannot create the maps of the kernel programs: {}", open_words(.0))]
-    Open(#[source] EbpfError),
+    Open(EbpfError),
     /// A program was refused.
-    #[error("the kernel refused the program for {hook}: {}", words(.source))]
+    #[error("the kernel refused the program for {hook}: {}", words(.reason))]
     Program {
         /// The tracepoint or function.
         hook: &'static str,
-        /// What the kernel said.
-        source: Box<ProgramError>,
+        /// What the kernel said; in the message, without the verifier's log.
+        reason: Box<ProgramError>,
     },
     /// tracefs could not be reached although the trial did.
     #[error("cannot reach tracefs")]
@@ -185,7 +185,7 @@ impl Probes {
         for hook in &hooks {
             let program = |source| AttachError::Program {
                 hook: hook.target(),
-                source: Box::new(source),
+                reason: Box::new(source),
             };
             object::load(&mut ebpf, &kernel.btf, hook).map_err(program)?;
         }
@@ -195,7 +195,7 @@ impl Probes {
         for hook in &hooks {
             let program = |source| AttachError::Program {
                 hook: hook.target(),
-                source: Box::new(source),
+                reason: Box::new(source),
             };
             if hook.kind == Kind::Syscall {
                 tracefs::with(|| object::attach(&mut ebpf, hook))
@@ -291,7 +291,7 @@ impl Probes {
         for hook in std::mem::take(&mut self.attached) {
             object::unload(&mut self.ebpf, hook).map_err(|source| AttachError::Program {
                 hook: hook.target(),
-                source: Box::new(source),
+                reason: Box::new(source),
             })?;
         }
         Ok(())
@@ -299,9 +299,9 @@ impl Probes {
 }
 
 /// The ring's descriptor: readable when the kernel side forced a wake-up.
-impl AsRawFd for Probes {
-    fn as_raw_fd(&self) -> RawFd {
-        self.events.as_raw_fd()
+impl AsFd for Probes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 }
 

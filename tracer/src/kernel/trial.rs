@@ -193,7 +193,7 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
     Err(
         refused.map_or(AttachError::NoHook, |source| AttachError::Program {
             hook: "inet_sock_set_state",
-            source: Box::new(source),
+            reason: Box::new(source),
         }),
     )
 }

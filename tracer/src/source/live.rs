@@ -1,7 +1,7 @@
 /*! The running kernel as a [`Source`]: ring buffer records, failure counts turned into steps, counters. */
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -58,8 +58,7 @@ pub trait Kernel {
 
 impl Kernel for Probes {
     fn ring(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring buffer is open as long as the probes it belongs to.
-        unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
+        self.as_fd()
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
