@@ -1,0 +1,170 @@
+/*! Real processes where one can be had, a made-up /proc where one cannot. */
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use procfs::process::Process;
+
+use super::{Identities, Identity, readable};
+
+fn start_ns(pid: u32) -> u64 {
+    let stat = Process::new(i32::try_from(pid).unwrap())
+        .unwrap()
+        .stat()
+        .unwrap();
+    stat.starttime * (1_000_000_000 / procfs::ticks_per_second())
+}
+
+fn own_exe() -> String {
+    let exe = std::env::current_exe().unwrap();
+    exe.to_str().unwrap().to_owned()
+}
+
+/// A process that lives until its stdin closes.
+fn sleeper(program: &std::path::Path) -> Child {
+    Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for the exec of a child: until then its exe is ours.
+fn wait_for_exe(pid: u32, expected: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let link = format!("/proc/{pid}/exe");
+    while !std::fs::read_link(&link).is_ok_and(|exe| exe.to_string_lossy().starts_with(expected)) {
+        assert!(Instant::now() < deadline, "{link} is not {expected}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn knows_itself_at_tick_granularity() {
+    let pid = std::process::id();
+    let mut identities = Identities::new();
+    let exact = start_ns(pid);
+    let identity = identities.identify(pid, exact, 0);
+    assert_eq!(identity.exe, Some(own_exe()));
+    assert!(identity.cgroup.as_deref().unwrap().starts_with('/'));
+
+    let later_in_the_tick = identities.identify(pid, exact + 9_999_999, 0);
+    assert_eq!(later_in_the_tick.exe, Some(own_exe()));
+}
+
+#[test]
+fn another_start_time_is_another_process() {
+    let pid = std::process::id();
+    let mut identities = Identities::new();
+    let reused = identities.identify(pid, start_ns(pid) + 10_000_000, 0);
+    assert_eq!(*reused, Identity::default());
+}
+
+#[test]
+fn a_dead_process_keeps_what_was_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("cat");
+    std::fs::copy("/bin/cat", &program).unwrap();
+    let mut child = sleeper(&program);
+    wait_for_exe(child.id(), program.to_str().unwrap());
+    let start = start_ns(child.id());
+    let mut identities = Identities::new();
+    std::fs::remove_file(&program).unwrap();
+    let alive = identities.identify(child.id(), start, 0);
+    assert_eq!(
+        alive.exe.as_deref(),
+        program.to_str(),
+        "with the kernel's (deleted)"
+    );
+
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let dead = identities.identify(child.id(), start, 0);
+    assert!(Arc::ptr_eq(&alive, &dead));
+
+    let unseen = Identities::new().identify(child.id(), start, 1);
+    assert_eq!(unseen.exe, None);
+    assert_eq!(unseen.cgroup.as_deref(), Some("/"));
+}
+
+#[test]
+fn a_missing_or_foreign_proc_answers_nothing() {
+    let empty = tempfile::tempdir().unwrap();
+    std::fs::create_dir(empty.path().join("7")).unwrap();
+    let garbled = empty.path().join("8");
+    std::fs::create_dir(&garbled).unwrap();
+    std::fs::write(garbled.join("stat"), b"8 (\xff\xfe").unwrap();
+    let mut identities = Identities::new();
+    identities.proc = empty.path().to_owned();
+    for tgid in [0, 7, 8, 9, u32::MAX] {
+        assert_eq!(
+            *identities.identify(tgid, 5, 0),
+            Identity::default(),
+            "{tgid}"
+        );
+    }
+}
+
+#[test]
+fn keeps_no_more_than_its_bound_and_drops_the_oldest() {
+    let mut identities = Identities::new();
+    identities.most = 3;
+    identities.proc = "/nonexistent".into();
+    let first = identities.identify(1, 1, 0);
+    for tgid in 2..=3 {
+        identities.identify(tgid, 1, 0);
+    }
+    assert!(
+        Arc::ptr_eq(&first, &identities.identify(1, 1, 0)),
+        "negative answers are kept"
+    );
+    identities.identify(4, 1, 0);
+    assert_eq!(identities.entries.len(), 3);
+    assert_eq!(identities.order.len(), 3);
+    assert!(
+        !Arc::ptr_eq(&first, &identities.identify(1, 1, 0)),
+        "the oldest was kept"
+    );
+}
+
+#[test]
+fn asks_again_once_the_cgroups_may_be_walked_again() {
+    let mut identities = Identities::new();
+    identities.proc = "/nonexistent".into();
+    let now = Instant::now();
+    let unknown = u64::MAX;
+    // The first question walks; where no cgroup2 is mounted every answer is final.
+    identities.identify_at(1, 1, unknown, now);
+    let second = identities.identify_at(2, 1, unknown, now);
+    let soon = identities.identify_at(2, 1, unknown, now + Duration::from_millis(1));
+    assert!(Arc::ptr_eq(&second, &soon));
+    let later = identities.identify_at(2, 1, unknown, now + Duration::from_secs(2));
+    let settled = identities.identify_at(2, 1, unknown, now + Duration::from_secs(9));
+    assert!(Arc::ptr_eq(&later, &settled));
+    assert_eq!(identities.order.len(), 2);
+}
+
+#[test]
+fn kernel_threads_have_no_exe() {
+    let kernel_thread = procfs::process::all_processes()
+        .unwrap()
+        .flatten()
+        .find(|process| process.stat().is_ok_and(|stat| stat.ppid == 2));
+    let Some(process) = kernel_thread else {
+        eprintln!("skipping kernel_threads_have_no_exe: none is visible in this pid namespace");
+        return;
+    };
+    let pid = u32::try_from(process.pid).unwrap();
+    let identity = Identities::new().identify(pid, start_ns(pid), 0);
+    assert_eq!(identity.exe, None);
+    assert_eq!(identity.container, None);
+    assert!(identity.cgroup.is_some());
+}
+
+#[test]
+fn bytes_that_are_not_text_stay_apart() {
+    assert_eq!(readable("/usr/bin/café".as_bytes()), "/usr/bin/café");
+    assert_eq!(readable(b"/tmp/\xff\xfe!"), "/tmp/\\xff\\xfe!");
+    assert_ne!(readable(b"/tmp/\xff"), readable(b"/tmp/\xfe"));
+}
