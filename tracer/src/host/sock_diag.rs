@@ -35,7 +35,10 @@ pub struct TcpSocket {
 /// What the kernel answered, or that its answer was not understood.
 pub fn tcp_sockets() -> io::Result<Vec<TcpSocket>> {
     let mut list = Vec::new();
-    for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+    for (family, socket_id) in [
+        (AF_INET, SocketId::new_v4()),
+        (AF_INET6, SocketId::new_v6()),
+    ] {
         dump(
             InetRequest {
                 family,
@@ -108,10 +111,18 @@ mod tests {
         let at = listener.local_addr().unwrap();
         let stream = TcpStream::connect(at).unwrap();
         let sockets = tcp_sockets().unwrap();
-        assert!(sockets.iter().any(|s| s.local == at && s.state == tcp_state::LISTEN));
-        assert!(sockets.iter().any(|s| s.local == stream.local_addr().unwrap()
-            && s.remote == at
-            && s.state == tcp_state::ESTABLISHED
-            && s.inode != 0));
+        assert!(
+            sockets
+                .iter()
+                .any(|s| s.local == at && s.state == tcp_state::LISTEN)
+        );
+        assert!(
+            sockets
+                .iter()
+                .any(|s| s.local == stream.local_addr().unwrap()
+                    && s.remote == at
+                    && s.state == tcp_state::ESTABLISHED
+                    && s.inode != 0)
+        );
     }
 }

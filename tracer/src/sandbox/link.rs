@@ -25,11 +25,17 @@ pub(super) fn connect(peer: BorrowedFd<'_>) -> anyhow::Result<()> {
     const MOVING: &str = "veth1";
     let peer = peer.as_raw_fd();
     with_netlink(async |netlink| {
-        let made = netlink.link().add(LinkVeth::new(INTERFACE, MOVING).build()).execute().await;
+        let made = netlink
+            .link()
+            .add(LinkVeth::new(INTERFACE, MOVING).build())
+            .execute()
+            .await;
         made.map_err(io_error).map_err(explain_veth)?;
         let index = index_of(MOVING)?;
-        let message =
-            LinkUnspec::new_with_index(index).name(INTERFACE).setns_by_fd(peer).build();
+        let message = LinkUnspec::new_with_index(index)
+            .name(INTERFACE)
+            .setns_by_fd(peer)
+            .build();
         netlink
             .link()
             .set(message)
@@ -41,7 +47,7 @@ pub(super) fn connect(peer: BorrowedFd<'_>) -> anyhow::Result<()> {
     })
 }
 
-/// Gives this thread's end of the veth its addresses and sets it and `lo` up.
+/// Gives this thread's end of the veth its addresses and sets it up.
 /// Duplicate address detection is off, so IPv6 works at once.
 pub(super) fn configure(addresses: &[(IpAddr, u8)]) -> anyhow::Result<()> {
     with_netlink(async |netlink| {
@@ -55,16 +61,13 @@ pub(super) fn configure(addresses: &[(IpAddr, u8)]) -> anyhow::Result<()> {
                 .map_err(io_error)
                 .with_context(|| format!("cannot add {address}/{prefix} to the veth"))?;
         }
-        for index in [index_of("lo")?, index] {
-            netlink
-                .link()
-                .set(LinkUnspec::new_with_index(index).up().build())
-                .execute()
-                .await
-                .map_err(io_error)
-                .context("cannot set an interface of the throwaway network namespace up")?;
-        }
-        Ok(())
+        netlink
+            .link()
+            .set(LinkUnspec::new_with_index(index).up().build())
+            .execute()
+            .await
+            .map_err(io_error)
+            .context("cannot set the veth up")
     })
 }
 

@@ -9,7 +9,6 @@ dies with its parent, so that not even a kill -9 leaves anything behind.
 */
 
 mod link;
-mod netns;
 mod pair;
 mod process;
 pub mod workload;

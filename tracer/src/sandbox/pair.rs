@@ -1,6 +1,5 @@
 /*! Two anonymous network namespaces with a veth between them. */
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -8,13 +7,15 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
 
 use super::link;
-use super::netns::Netns;
 use super::process::Process;
 use super::workload::Work;
 use crate::exit::NotAllowed;
+use crate::host::netns::{Netns, NetnsError};
+use crate::host::sysctl::{self, SysctlError};
 
 /// The client's IPv4 address; like all below from the blocks kept for documentation.
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -39,7 +40,7 @@ const LINK_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// The client's `ip_local_port_range`.
     pub ports: RangeInclusive<u16>,
-    /// Further sysctls of the client under `/proc/sys/net`, such as `ipv4/tcp_syn_retries`.
+    /// Further sysctls of the client such as `net/ipv4/tcp_syn_retries`.
     pub client: Vec<(String, String)>,
     /// Further sysctls of the server, likewise.
     pub server: Vec<(String, String)>,
@@ -47,7 +48,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ports: 20_000..=29_999, client: Vec::new(), server: Vec::new() }
+        Self {
+            ports: 20_000..=29_999,
+            client: Vec::new(),
+            server: Vec::new(),
+        }
     }
 }
 
@@ -56,7 +61,10 @@ impl Settings {
     #[must_use]
     pub fn with_ports(count: u16) -> Self {
         let last = 20_000_u16.saturating_add(count.saturating_sub(1));
-        Self { ports: 20_000..=last, ..Self::default() }
+        Self {
+            ports: 20_000..=last,
+            ..Self::default()
+        }
     }
 
     /// Adds a sysctl of the client.
@@ -92,8 +100,8 @@ impl Pair {
     /// [`NotAllowed`] where privileges or the kernel's configuration refuse
     /// it, with what to do; else what failed.
     pub fn create(settings: &Settings) -> anyhow::Result<Self> {
-        let client = Netns::anonymous().map_err(explain_namespace)?;
-        let server = Netns::anonymous().map_err(explain_namespace)?;
+        let client = Netns::anonymous().map_err(explain)?;
+        let server = Netns::anonymous().map_err(explain)?;
         client.run_in(|| link::connect(server.as_fd()))??;
         let has_v6 = Path::new("/proc/sys/net/ipv6").exists();
         let addresses = |v4: Ipv4Addr, v6: Ipv6Addr| {
@@ -102,20 +110,29 @@ impl Pair {
             list
         };
         server.run_in(|| -> anyhow::Result<()> {
+            write_sysctl("net/ipv4/tcp_rfc1337", "1")?;
             write_sysctls(&settings.server)?;
             link::configure(&addresses(SERVER_V4, SERVER_V6))
         })??;
         client.run_in(|| -> anyhow::Result<()> {
             let range = format!("{} {}", settings.ports.start(), settings.ports.end());
-            write_sysctl("ipv4/ip_local_port_range", &range)?;
+            write_sysctl("net/ipv4/ip_local_port_range", &range)?;
             // 2, the default, would reuse over loopback only, 1 everywhere: the
             // namespaces shall not depend on which one the host prefers.
-            write_sysctl("ipv4/tcp_tw_reuse", "0")?;
+            write_sysctl("net/ipv4/tcp_tw_reuse", "0")?;
+            // Else a RST that answers a late ACK takes a TIME_WAIT away now and
+            // then, and no count of them is exact.
+            write_sysctl("net/ipv4/tcp_rfc1337", "1")?;
             write_sysctls(&settings.client)?;
             link::configure(&addresses(CLIENT_V4, CLIENT_V6))?;
             link::silence(SILENT_V4)
         })??;
-        let pair = Self { client, server, ports: settings.ports.clone(), has_v6 };
+        let pair = Self {
+            client,
+            server,
+            ports: settings.ports.clone(),
+            has_v6,
+        };
         pair.wait_for_packets(SERVER_V4.into())?;
         if has_v6 {
             pair.wait_for_packets(SERVER_V6.into())?;
@@ -125,7 +142,7 @@ impl Pair {
 
     /// Inode of a side's namespace: its `netns` in every output.
     #[must_use]
-    pub fn inode(&self, side: Side) -> u64 {
+    pub fn inode(&self, side: Side) -> u32 {
         self.side(side).inode()
     }
 
@@ -193,14 +210,17 @@ impl Pair {
             let sent = sender.send_to(b"up?", to);
             match receiver.recv(&mut [0; 8]) {
                 Ok(_) => return Ok(()),
-                Err(error) if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => return Err(error).context("cannot receive over the veth"),
             }
             if Instant::now() > deadline {
-                let why = sent.err().map_or_else(String::new, |error| format!(" ({error})"));
+                let why = sent
+                    .err()
+                    .map_or_else(String::new, |error| format!(" ({error})"));
                 bail!("no packet passed the veth to {server} within {LINK_DEADLINE:?}{why}");
             }
         }
@@ -208,39 +228,42 @@ impl Pair {
 }
 
 fn write_sysctls(list: &[(String, String)]) -> anyhow::Result<()> {
-    list.iter().try_for_each(|(name, value)| write_sysctl(name, value))
+    list.iter()
+        .try_for_each(|(name, value)| write_sysctl(name, value))
 }
 
 /// Writes one sysctl of this thread's namespace.
 fn write_sysctl(name: &str, value: &str) -> anyhow::Result<()> {
-    ensure!(!name.contains(".."), "{name} is no name of a sysctl");
-    let path = Path::new("/proc/sys/net").join(name);
-    fs::write(&path, value).map_err(|error| match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => NotAllowed(format!(
-            "cannot write {value:?} to {}: {error}; containers mount it read-only: run this on \
-             the host, or in a privileged container",
-            path.display()
-        ))
-        .into(),
-        _ => anyhow::Error::new(error)
-            .context(format!("cannot write {value:?} to {}", path.display())),
+    sysctl::write(name, value).map_err(|error| match &error {
+        SysctlError::Write { source, .. }
+            if matches!(
+                source.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            NotAllowed(format!(
+                "{error}; containers mount /proc/sys read-only: run this on the host, or in a \
+                 privileged container"
+            ))
+            .into()
+        }
+        _ => error.into(),
     })
 }
 
-fn explain_namespace(error: io::Error) -> anyhow::Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => NotAllowed(
-            "cannot create a network namespace: operation not permitted; this needs \
-             CAP_SYS_ADMIN, run it as root (sudo), outside of a container or in a privileged one"
-                .to_owned(),
-        )
-        .into(),
-        io::ErrorKind::StorageFull => NotAllowed(
-            "cannot create a network namespace: the limit is reached; raise \
+fn explain(error: NetnsError) -> anyhow::Error {
+    match error {
+        NetnsError::Make(Errno::ENOSPC) => NotAllowed(
+            "making a network namespace was refused: the limit is reached; raise \
              /proc/sys/user/max_net_namespaces"
                 .to_owned(),
         )
         .into(),
-        _ => anyhow::Error::new(error).context("cannot create a network namespace"),
+        NetnsError::Make(Errno::EPERM) => NotAllowed(format!(
+            "{error} (sudo), outside of a container or in a privileged one"
+        ))
+        .into(),
+        NetnsError::Enter { .. } => NotAllowed(error.to_string()).into(),
+        _ => error.into(),
     }
 }

@@ -34,7 +34,10 @@ impl Process {
         name: &str,
         work: &Work,
     ) -> anyhow::Result<Self> {
-        let order = Order { name: name.to_owned(), work: work.clone() };
+        let order = Order {
+            name: name.to_owned(),
+            work: work.clone(),
+        };
         let mut command = Command::new(program);
         command
             .arg(VERB)
@@ -58,7 +61,10 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {} as {name}", program.display()))?;
         let stdin = child.stdin.take();
-        let stdout = child.stdout.take().context("the workload has no standard output")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the workload has no standard output")?;
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -67,8 +73,13 @@ impl Process {
                 }
             }
         });
-        let mut process =
-            Self { child, stdin, lines, name: name.to_owned(), ports: Vec::new() };
+        let mut process = Self {
+            child,
+            stdin,
+            lines,
+            name: name.to_owned(),
+            ports: Vec::new(),
+        };
         let ready: Ready = process.line(READY)?;
         process.ports = ready.ports;
         Ok(process)
@@ -97,8 +108,13 @@ impl Process {
     /// # Errors
     /// It is dead already.
     pub fn go(&mut self) -> anyhow::Result<()> {
-        let stdin = self.stdin.as_mut().context("the workload was released already")?;
-        stdin.write_all(b"go\n").with_context(|| format!("{} is gone", self.name))
+        let stdin = self
+            .stdin
+            .as_mut()
+            .context("the workload was released already")?;
+        stdin
+            .write_all(b"go\n")
+            .with_context(|| format!("{} is gone", self.name))
     }
 
     /// What it counted; a client reports when its work is done, before it
@@ -147,12 +163,15 @@ impl Process {
 
     fn line<T: serde::de::DeserializeOwned>(&mut self, timeout: Duration) -> anyhow::Result<T> {
         let name = &self.name;
-        let line = self.lines.recv_timeout(timeout).map_err(|error| match error {
-            RecvTimeoutError::Timeout => anyhow!("{name} said nothing within {timeout:?}"),
-            RecvTimeoutError::Disconnected => {
-                anyhow!("{name} ended early; what it said is above")
-            }
-        })?;
+        let line = self
+            .lines
+            .recv_timeout(timeout)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => anyhow!("{name} said nothing within {timeout:?}"),
+                RecvTimeoutError::Disconnected => {
+                    anyhow!("{name} ended early; what it said is above")
+                }
+            })?;
         serde_json::from_str(&line).with_context(|| format!("{name} said {line:?}"))
     }
 }

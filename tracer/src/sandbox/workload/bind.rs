@@ -28,7 +28,10 @@ pub struct Collide {
 }
 
 pub(super) fn run(order: &Bind) -> anyhow::Result<(Report, Kept)> {
-    let mut report = Report { tids: vec![own_tid()], ..Report::default() };
+    let mut report = Report {
+        tids: vec![own_tid()],
+        ..Report::default()
+    };
     let mut kept = Vec::new();
     for _ in 0..order.times {
         let socket = stream(order.at)?;
@@ -45,7 +48,10 @@ pub(super) fn run(order: &Bind) -> anyhow::Result<(Report, Kept)> {
 }
 
 pub(super) fn collide(order: &Collide) -> anyhow::Result<(Report, Kept)> {
-    let mut report = Report { tids: vec![own_tid()], ..Report::default() };
+    let mut report = Report {
+        tids: vec![own_tid()],
+        ..Report::default()
+    };
     let mut kept = Vec::new();
     for _ in 0..=order.times {
         let socket = stream(order.to)?;

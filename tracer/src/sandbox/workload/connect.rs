@@ -79,7 +79,10 @@ impl Connect {
     /// Works in `count` threads called `name`.
     #[must_use]
     pub fn threads(mut self, count: u32, name: &str) -> Self {
-        self.threads = Some(Threads { count, name: name.to_owned() });
+        self.threads = Some(Threads {
+            count,
+            name: name.to_owned(),
+        });
         self
     }
 
@@ -102,8 +105,9 @@ pub(super) fn run(order: &Connect) -> anyhow::Result<(Report, Kept)> {
             }
             let mut all = (Report::default(), Vec::new());
             for thread in started {
-                let (report, kept) =
-                    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
+                let (report, kept) = thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
                 all.0.add(report);
                 all.1.extend(kept);
             }
@@ -118,7 +122,10 @@ pub(super) fn run(order: &Connect) -> anyhow::Result<(Report, Kept)> {
 }
 
 fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
-    let mut report = Report { tids: vec![own_tid()], ..Report::default() };
+    let mut report = Report {
+        tids: vec![own_tid()],
+        ..Report::default()
+    };
     let mut kept = Vec::new();
     for _ in 0..order.attempts {
         let socket = stream(order.to)?;
@@ -132,7 +139,10 @@ fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
             }
             Err(error) => {
                 report.fail(&error);
-                if order.stop_after.is_some_and(|most| report.failures() >= most) {
+                if order
+                    .stop_after
+                    .is_some_and(|most| report.failures() >= most)
+                {
                     break;
                 }
             }

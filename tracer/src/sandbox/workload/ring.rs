@@ -22,7 +22,10 @@ pub struct Ring {
 }
 
 pub(super) fn run(order: &Ring) -> anyhow::Result<(Report, Kept)> {
-    let mut report = Report { tids: vec![own_tid()], ..Report::default() };
+    let mut report = Report {
+        tids: vec![own_tid()],
+        ..Report::default()
+    };
     let mut ring = match IoUring::new(4) {
         Ok(ring) => ring,
         Err(error) => {
@@ -43,7 +46,11 @@ pub(super) fn run(order: &Ring) -> anyhow::Result<(Report, Kept)> {
         // SAFETY: the address and the socket live until the completion below.
         unsafe { ring.submission().push(&entry) }.context("the ring is full")?;
         ring.submit_and_wait(1)?;
-        let result = ring.completion().next().context("the ring completed nothing")?.result();
+        let result = ring
+            .completion()
+            .next()
+            .context("the ring completed nothing")?
+            .result();
         if result < 0 {
             report.fail(&io::Error::from_raw_os_error(-result));
         } else {

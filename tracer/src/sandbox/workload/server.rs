@@ -1,9 +1,9 @@
 /*! A server with manners, good and bad. */
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as Listener};
 use std::rc::Rc;
-use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -45,7 +45,9 @@ pub enum Manner {
 }
 
 pub(super) fn run(order: &Serve) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let local = LocalSet::new();
     let report = local.block_on(&runtime, serve(order))?;
     say(&report)

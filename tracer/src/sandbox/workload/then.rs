@@ -40,11 +40,7 @@ pub enum Then {
 }
 
 /// Does it; returns the socket when it stays open.
-pub(super) fn after(
-    then: Then,
-    socket: Socket,
-    report: &mut Report,
-) -> io::Result<Option<Socket>> {
+pub(super) fn after(then: Then, socket: Socket, report: &mut Report) -> io::Result<Option<Socket>> {
     match then {
         Then::Close | Then::Abandon => Ok(None),
         Then::Keep | Then::Exit => Ok(Some(socket)),
@@ -83,7 +79,10 @@ pub(super) fn after(
 pub(super) fn wait_for(socket: &Socket, events: PollFlags) -> io::Result<()> {
     let mut fds = [PollFd::new(socket.as_fd(), events)];
     match poll(&mut fds, PollTimeout::from(PATIENCE))? {
-        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "the other side did nothing")),
+        0 => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the other side did nothing",
+        )),
         _ => Ok(()),
     }
 }
