@@ -73,6 +73,8 @@ pub mod closer {
 
 /// Which side opened a connection.
 pub mod direction {
+    /// Not known (a TIME_WAIT's end, a failed bind()).
+    pub const UNKNOWN: u8 = 0;
     /// We called connect(): the socket holds a port of a pool.
     pub const OUT: u8 = 1;
     /// We accepted it: it holds no port of a pool.
@@ -279,15 +281,17 @@ pub struct Socket {
     pub direction: u8,
     /// 1 once `OPENED` was handled.
     pub established: u8,
+    /// 1 when the socket had a port before connect().
+    pub bound: u8,
     /// Zero; keeps the struct free of holes.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// The process behind the socket.
     pub owner: Owner,
     /// Socket cookie, or 0.
     pub cookie: u64,
 }
 
-/// A connect() or bind() under way in one thread. 104 bytes.
+/// A connect() or bind() under way in one thread. 96 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
@@ -339,7 +343,7 @@ pub enum Counter {
 pub const COUNTERS: u32 = 8;
 
 /// What the programs should do: a frozen read-only global, so that the verifier
-/// folds it and the branches not taken cost nothing. 96 bytes.
+/// folds it and the branches not taken cost nothing. 64 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -369,12 +373,6 @@ pub struct Config {
     pub destinations: u32,
     /// 1 where `bpf_probe_read_kernel` may be called (not under confidentiality lockdown).
     pub probe_read: u32,
-    /// Processors the machine can have.
-    pub cpus: u32,
-    /// Zero; keeps the struct free of holes.
-    pub reserved: u32,
-    /// Unused space for later fields.
-    pub reserved_words: [u64; 3],
 }
 
 /// Values of [`Config::connect_exit`].
@@ -458,8 +456,6 @@ layout! {
     sk_protocol = "sock.sk_protocol",
     /// Pending error, positive.
     sk_err = "sock.sk_err",
-    /// `SOCK_BINDPORT_LOCK` and others, a bit field: the byte that holds it.
-    sk_userlocks = "sock.sk_userlocks",
     /// Source port in network order; stays after the port was put back.
     inet_sport = "inet_sock.inet_sport",
     /// Bind bucket of the source port.
@@ -533,7 +529,7 @@ const _: () = {
     assert!(size_of::<Destination>() == 40);
     assert!(size_of::<Socket>() == 96);
     assert!(size_of::<Attempt>() == 96);
-    assert!(size_of::<Config>() == 96);
+    assert!(size_of::<Config>() == 64);
 };
 
 #[cfg(feature = "user")]

@@ -1,5 +1,12 @@
 /*! The only folder that knows aya: load, attach, drain, and what the kernel allows. */
 
+pub mod btf;
+pub mod hooks;
+pub mod kallsyms;
 pub mod layout;
+pub mod object;
 pub mod preflight;
 pub mod probes;
+mod surprise;
+mod tracefs;
+pub mod trial;

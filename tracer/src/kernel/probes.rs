@@ -1,1 +1,405 @@
-/*! To come. */
+/*!
+The attached programs: load with the best backend the kernel allows, drain the
+ring, read counts and losses, detach.
+
+Nothing is pinned: when the process ends in any way the kernel takes the
+programs out.
+*/
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, RawFd};
+
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::{BtfError, Ebpf, EbpfError, programs::ProgramError};
+use tracer_ebpf::{
+    COUNTERS, Config, Counter, Destination, Event, FailureCount, FailureKey, MAX_DESTINATIONS,
+    births, connect_exit, names,
+};
+
+use super::hooks::{
+    BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, Group, Hook, INFERRED,
+    NONE, STATE, Target,
+};
+use super::object::{self, Sizes};
+use super::trial::{self, Choice, Kernel, open_words, words};
+use super::{btf, surprise, tracefs};
+
+/// Failure samples the kernel side sends per second and processor at most.
+const SAMPLES_PER_SECOND: u64 = 50;
+
+/// Threads inside connect() or bind() at a time.
+const ATTEMPTS: u32 = 16_384;
+
+/// Distinct failures (owner, pool, errno, cause) counted in the kernel.
+const FAILURES: u32 = 16_384;
+
+/// Ring filled to one part in this many wakes user space.
+const WAKE_PART: u32 = 4;
+
+/// What to trace and how much memory to take for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Process ids; none for every process.
+    pub pids: Vec<u32>,
+    /// Inodes of network namespaces; none for every one.
+    pub namespaces: Vec<u32>,
+    /// Destinations; none for every one. At most [`MAX_DESTINATIONS`].
+    pub destinations: Vec<Destination>,
+    /// Whether opens and closes are sent too.
+    pub all: bool,
+    /// Whether ends of TIME_WAITs are sent.
+    pub ends: bool,
+    /// Bytes of the ring buffer: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Connections followed at a time; about 170 bytes of kernel memory each.
+    pub max_sockets: u32,
+    /// Which backend may be used.
+    pub backend: Choice,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pids: Vec::new(),
+            namespaces: Vec::new(),
+            destinations: Vec::new(),
+            all: false,
+            ends: true,
+            ring_bytes: 8 << 20,
+            max_sockets: 65_536,
+            backend: Choice::Auto,
+        }
+    }
+}
+
+/// Why nothing is traced. Each says what was tried and what refused it.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel's types are not to be had.
+    #[error("cannot read the kernel's BTF for struct offsets")]
+    Layout(#[source] btf::BtfError),
+    /// The kernel's types are not to be had for the loader.
+    #[error("cannot read the kernel's BTF")]
+    Btf(#[source] BtfError),
+    /// The kernel's types lack a member.
+    #[error(
+        "the kernel's BTF has no member for {0}: this kernel was built without IPv4 or its layout is unknown"
+    )]
+    Member(&'static str),
+    /// The object's maps could not be made.
+    #[error("cannot create the maps of the kernel programs: {}", open_words(.0))]
+    Open(#[source] EbpfError),
+    /// A program was refused.
+    #[error("the kernel refused the program for {hook}: {}", words(.source))]
+    Program {
+        /// The tracepoint or function.
+        hook: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// tracefs could not be reached although the trial did.
+    #[error("cannot reach tracefs")]
+    Tracefs(#[source] std::io::Error),
+    /// A map could not be filled or read.
+    #[error("cannot use the map {name}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<MapError>,
+    },
+    /// More destinations than the kernel side compares.
+    #[error("{0} destinations were given, the kernel side compares at most {MAX_DESTINATIONS}")]
+    Destinations(usize),
+    /// No hook at all was tried.
+    #[error("the kernel refused every program")]
+    NoHook,
+}
+
+/// Programs in the kernel, and the maps they fill.
+pub struct Probes {
+    ebpf: Ebpf,
+    attached: Vec<&'static Hook>,
+    events: RingBuf<MapData>,
+    failures: HashMap<MapData, FailureKey, FailureCount>,
+    counters: PerCpuArray<MapData, u64>,
+    surprises: surprise::Surprises,
+    backend: BTreeMap<String, String>,
+    misses: Option<Misses>,
+}
+
+/// Runs the kernel skipped because a program would have interrupted itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// State changes the first copy of the program did not see.
+    pub state: u64,
+    /// Runs of programs that have no second copy.
+    pub single: u64,
+}
+
+impl Probes {
+    /// Tries what the kernel allows, then loads and attaches.
+    ///
+    /// # Errors
+    /// What refused; nothing stays attached then.
+    pub fn attach(options: &Options) -> Result<Self, AttachError> {
+        let kernel = trial::run(options.backend)?;
+        Self::attach_to(&kernel, options)
+    }
+
+    /// Loads and attaches what a trial found to work.
+    ///
+    /// # Errors
+    /// What refused; nothing stays attached then.
+    pub fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
+        if options.destinations.len() > MAX_DESTINATIONS {
+            return Err(AttachError::Destinations(options.destinations.len()));
+        }
+        let groups = [
+            Some(&STATE),
+            kernel.connect(),
+            kernel.bind(),
+            kernel.births(),
+            kernel.ends().filter(|_| options.ends),
+        ];
+        let config = configure(kernel, options);
+        let sizes = Sizes {
+            ring_bytes: options.ring_bytes,
+            sockets: options.max_sockets,
+            attempts: ATTEMPTS,
+            failures: FAILURES,
+            filters: u32::try_from(options.pids.len().max(options.namespaces.len()).max(1))
+                .unwrap_or(u32::MAX),
+        };
+        let mut ebpf = object::open(&kernel.btf, &kernel.layout, &config, &sizes)
+            .map_err(AttachError::Open)?;
+        // State changes last: what they hand on to must be there when the first one comes. Within
+        // a group in order: programs run in the order they were attached, and the second copy of
+        // one relies on running after the first.
+        let hooks: Vec<&'static Hook> = groups
+            .into_iter()
+            .rev()
+            .flatten()
+            .flat_map(|group| kernel.hooks(group))
+            .collect();
+        for hook in &hooks {
+            let program = |source| AttachError::Program {
+                hook: hook.target.name(),
+                source: Box::new(source),
+            };
+            object::load(&mut ebpf, &kernel.btf, hook).map_err(program)?;
+        }
+        // Loaded programs hold the maps; before, taking one out and dropping it would close it.
+        let surprises = surprise::Surprises::new(&mut ebpf);
+        fill(&mut ebpf, options)?;
+        for hook in &hooks {
+            let program = |source| AttachError::Program {
+                hook: hook.target.name(),
+                source: Box::new(source),
+            };
+            if matches!(hook.target, Target::Syscall(_)) {
+                tracefs::with(|| object::attach(&mut ebpf, hook))
+                    .map_err(AttachError::Tracefs)?
+                    .map_err(program)?;
+            } else {
+                object::attach(&mut ebpf, hook).map_err(program)?;
+            }
+        }
+        Ok(Self {
+            events: take(&mut ebpf, names::EVENTS)?,
+            failures: take(&mut ebpf, names::FAILURES)?,
+            counters: take(&mut ebpf, names::COUNTERS)?,
+            surprises,
+            backend: backend(kernel, &groups),
+            attached: hooks,
+            ebpf,
+            misses: None,
+        })
+    }
+
+    /// What each fact is learnt with: `trampoline`, `tracepoint`, `inferred` or `none`.
+    pub fn backend(&self) -> &BTreeMap<String, String> {
+        &self.backend
+    }
+
+    /// Hands every record the ring holds to `each`.
+    pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
+        while let Some(record) = self.events.next() {
+            each(&record);
+        }
+        self.surprises.flush();
+    }
+
+    /// What the kernel side had to say beyond events, since the last call: rare, and worth a warning.
+    pub fn surprises(&mut self) -> Vec<String> {
+        self.surprises.take()
+    }
+
+    /// Absolute counts of every failure so far.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn failures(&self) -> Result<Vec<(FailureKey, FailureCount)>, AttachError> {
+        self.failures
+            .iter()
+            // An entry whose first failure is still being written has no count yet.
+            .filter(|entry| !matches!(entry, Ok((_, FailureCount { count: 0, .. }))))
+            .collect::<Result<_, _>>()
+            .map_err(|source| map_error(names::FAILURES, source))
+    }
+
+    /// Sums over all processors, indexed by [`Counter`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<[u64; COUNTERS as usize], AttachError> {
+        let mut sums = [0; COUNTERS as usize];
+        for (index, sum) in (0..).zip(&mut sums) {
+            let values = self
+                .counters
+                .get(&index, 0)
+                .map_err(|source| map_error(names::COUNTERS, source))?;
+            *sum = values.iter().sum();
+        }
+        Ok(sums)
+    }
+
+    /// Runs the kernel skipped; zeros before Linux 5.12, which does not count them.
+    pub fn misses(&self) -> Misses {
+        self.misses.unwrap_or_else(|| {
+            let misses =
+                |program: &str| object::recursion_misses(&self.ebpf, program).unwrap_or_default();
+            let single = self
+                .attached
+                .iter()
+                .filter(|hook| !hook.program.starts_with("state") && !twice(hook))
+                .map(|hook| misses(hook.program))
+                .sum();
+            Misses {
+                state: misses("state"),
+                single,
+            }
+        })
+    }
+
+    /// Takes every program out of the kernel; the maps stay readable. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// When the kernel keeps one.
+    pub fn detach(&mut self) -> Result<(), AttachError> {
+        self.misses = Some(self.misses());
+        for hook in std::mem::take(&mut self.attached) {
+            object::unload(&mut self.ebpf, hook).map_err(|source| AttachError::Program {
+                hook: hook.target.name(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The ring's descriptor: readable when the kernel side forced a wake-up.
+impl AsRawFd for Probes {
+    fn as_raw_fd(&self) -> RawFd {
+        self.events.as_raw_fd()
+    }
+}
+
+/// True for a program with a second copy, other than `state`.
+fn twice(hook: &Hook) -> bool {
+    BIRTH_TRAMPOLINE.hooks.contains(hook)
+}
+
+fn configure(kernel: &Kernel, options: &Options) -> Config {
+    let is = |group: Option<&Group>, wanted: &Group| group == Some(wanted);
+    let (connect, birth) = (kernel.connect(), kernel.births());
+    let length = |list: usize| u32::try_from(list).unwrap_or(u32::MAX);
+    Config {
+        wake_bytes: u64::from(options.ring_bytes / WAKE_PART),
+        sample_gap_ns: 1_000_000_000 / SAMPLES_PER_SECOND,
+        connect_exit: if is(connect, &CONNECT_TRAMPOLINE) {
+            connect_exit::TRAMPOLINE
+        } else if is(connect, &CONNECT_SYSCALL) {
+            connect_exit::SYSCALL
+        } else {
+            connect_exit::INFERRED
+        },
+        births: if is(birth, &BIRTH_TRAMPOLINE) {
+            births::TRAMPOLINE
+        } else if is(birth, &BIRTH_TIMER) {
+            births::TIMER
+        } else {
+            births::INFERRED
+        },
+        all: u32::from(options.all),
+        ends: u32::from(options.ends),
+        pids: length(options.pids.len()),
+        namespaces: length(options.namespaces.len()),
+        destinations: length(options.destinations.len()),
+        ..kernel.config
+    }
+}
+
+/// Fills the filter maps.
+fn fill(ebpf: &mut Ebpf, options: &Options) -> Result<(), AttachError> {
+    let mut pids: HashMap<MapData, u32, u8> = take(ebpf, names::PIDS)?;
+    for pid in &options.pids {
+        pids.insert(pid, 1, 0)
+            .map_err(|source| map_error(names::PIDS, source))?;
+    }
+    let mut namespaces: HashMap<MapData, u32, u8> = take(ebpf, names::NAMESPACES)?;
+    for inode in &options.namespaces {
+        namespaces
+            .insert(inode, 1, 0)
+            .map_err(|source| map_error(names::NAMESPACES, source))?;
+    }
+    let mut destinations: Array<MapData, Destination> = take(ebpf, names::DESTINATIONS)?;
+    for (index, destination) in (0..).zip(&options.destinations) {
+        destinations
+            .set(index, destination, 0)
+            .map_err(|source| map_error(names::DESTINATIONS, source))?;
+    }
+    Ok(())
+}
+
+/// Takes a map out of the object, typed.
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, AttachError>
+where
+    T: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    ebpf.take_map(name)
+        .ok_or(MapError::InvalidName {
+            name: name.to_owned(),
+        })
+        .and_then(T::try_from)
+        .map_err(|source| map_error(name, source))
+}
+
+fn map_error(name: &'static str, source: MapError) -> AttachError {
+    AttachError::Map {
+        name,
+        source: Box::new(source),
+    }
+}
+
+fn backend(kernel: &Kernel, groups: &[Option<&Group>]) -> BTreeMap<String, String> {
+    let mut backend: BTreeMap<String, String> = groups
+        .iter()
+        .flatten()
+        .map(|group| (group.fact.to_owned(), group.backend.to_owned()))
+        .collect();
+    for (fact, without) in [
+        ("connect", INFERRED),
+        ("bind", NONE),
+        ("time_wait", INFERRED),
+        ("time_wait_end", NONE),
+    ] {
+        backend
+            .entry(fact.to_owned())
+            .or_insert_with(|| without.to_owned());
+    }
+    debug_assert!(kernel.births() != Some(&BIRTH_TIMER) || backend["time_wait"] == "tracepoint");
+    backend
+}
+
+const _: () = assert!(size_of::<Event>() == 160 && Counter::Sent as u32 == COUNTERS - 1);

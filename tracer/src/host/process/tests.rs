@@ -1,12 +1,14 @@
 /*! Real processes where one can be had, a made-up /proc where one cannot. */
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procfs::process::Process;
 
-use super::{Identities, Identity, readable};
+use super::{Identities, Identity, Runtime, readable};
 
 fn start_ns(pid: u32) -> u64 {
     let stat = Process::new(i32::try_from(pid).unwrap())
@@ -86,6 +88,55 @@ fn a_dead_process_keeps_what_was_read() {
     let unseen = Identities::new().identify(child.id(), start, 1);
     assert_eq!(unseen.exe, None);
     assert_eq!(unseen.cgroup.as_deref(), Some("/"));
+}
+
+/// A cgroup that goes when the test ends, however it ends.
+struct Scope(PathBuf);
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        // Refused while a process is inside; the test that failed has said why.
+        std::fs::remove_dir(&self.0).ok();
+    }
+}
+
+#[test]
+fn the_container_is_known_alive_and_dead() {
+    let name = "the_container_is_known_alive_and_dead";
+    let mounts = Process::myself().unwrap().mountinfo().unwrap();
+    let Some(mount) = mounts
+        .into_iter()
+        .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
+    else {
+        eprintln!("skipping {name}: no cgroup2 is mounted");
+        return;
+    };
+    let id = format!("{:064x}", std::process::id());
+    let unit = format!("docker-{id}.scope");
+    let directory = mount.mount_point.join(&unit);
+    if let Err(error) = std::fs::create_dir(&directory) {
+        eprintln!("skipping {name}: no cgroup can be made here: {error}");
+        return;
+    }
+    let scope = Scope(directory);
+    let mut child = sleeper("/bin/cat".as_ref());
+    let pid = child.id();
+    std::fs::write(scope.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    let start = start_ns(pid);
+    let cgroup_id = std::fs::metadata(&scope.0).unwrap().ino();
+
+    let alive = Identities::new().identify(pid, start, cgroup_id);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let dead = Identities::new().identify(pid, start, cgroup_id);
+
+    for identity in [&alive, &dead] {
+        assert_eq!(identity.cgroup, Some(format!("/{unit}")));
+        assert_eq!(identity.container.as_ref(), Some(&id));
+        assert_eq!(identity.runtime, Some(Runtime::Docker));
+    }
+    assert!(alive.exe.is_some());
+    assert_eq!(dead.exe, None);
 }
 
 #[test]

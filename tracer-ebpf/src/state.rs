@@ -1,0 +1,396 @@
+/*!
+State changes of TCP sockets: who opened, how a connect() ended, who closed.
+
+Hook: `tp_btf/inet_sock_set_state(const struct sock *sk, int oldstate, int newstate)`
+(`inet_sk_state_store`, `tcp_set_state`, net/ipv4/af_inet.c), in every kernel
+since 4.16. Why this one: CLOSE to SYN_SENT and ESTABLISHED to FIN_WAIT1 run in
+the context of the process that calls connect() and close(), so the owner is
+right; later changes run in softirq, the peer or an idle task and are joined to
+the owner by the socket. The typed tracepoint needs neither tracefs nor
+probe reads.
+
+It never shows TIME_WAIT: see `timewait.rs`.
+
+The kernel skips a program that would interrupt itself on one processor. So the
+same handler is attached twice: the second copy acts only when the marker of its
+processor does not name this very change. Each step is idempotent (it changes
+or removes the socket's entry), so acting once too often does no harm.
+
+# Minimum kernel version
+5.8, with BTF.
+*/
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::warn;
+use tracer_ebpf::{
+    Counter, Event, Socket, births, cause, closer, connect_exit, direction, flags, kind,
+    tcp_state::{
+        CLOSE, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
+    },
+};
+
+use crate::{
+    connect, filter,
+    maps::{MARKER, SOCKETS, config, count, offset},
+    output::{failed, now, send},
+    owner,
+    sock::{Load, Pointer, Typed, follow, is_tcp, key, tuple},
+    timewait,
+};
+
+/// First copy: handles the change and leaves a marker.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
+    let sk: Pointer = ctx.arg(0);
+    let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
+    if matters(old, new) {
+        handle(&ctx, sk, old, new);
+    }
+    // Also for changes that do not matter: skips minus rescues is then what was lost.
+    if let Some(marker) = MARKER.get_ptr_mut(0) {
+        // SAFETY: a per-CPU slot; a state change that interrupts between the stores makes the second copy act again, which is harmless.
+        unsafe {
+            (*marker).sock = sk as u64;
+            (*marker).state = u64::from(new);
+        }
+    }
+    0
+}
+
+/// Second copy: acts when the first was skipped.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_again(ctx: BtfTracePointContext) -> i32 {
+    let sk: Pointer = ctx.arg(0);
+    let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
+    let Some(marker) = MARKER.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a per-CPU slot.
+    unsafe {
+        if (*marker).sock == sk as u64 && (*marker).state == u64::from(new) {
+            // Cleared, or the same change of a socket at the same address could be missed later.
+            (*marker).state = 0;
+            return 0;
+        }
+    }
+    count(Counter::Rescued);
+    if matters(old, new) {
+        handle(&ctx, sk, old, new);
+    }
+    0
+}
+
+/// True for the changes that say something; the others cost only this.
+#[inline(always)]
+fn matters(old: u8, new: u8) -> bool {
+    match new {
+        CLOSE => old != LISTEN,
+        SYN_SENT => true,
+        ESTABLISHED => old == SYN_SENT && config!(all) != 0,
+        FIN_WAIT1 => true,
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn handle(ctx: &BtfTracePointContext, sk: Pointer, old: u8, new: u8) {
+    // SAFETY: sk is the tracepoint's typed argument.
+    unsafe {
+        match (old, new) {
+            (_, SYN_SENT) => {
+                if is_tcp::<Typed>(sk) {
+                    connecting(ctx, sk);
+                }
+            }
+            (SYN_SENT, ESTABLISHED) => established(sk),
+            (SYN_SENT, CLOSE) => not_established(sk),
+            (ESTABLISHED | SYN_RECV, FIN_WAIT1) => {
+                if is_tcp::<Typed>(sk) {
+                    closing(sk);
+                }
+            }
+            (_, CLOSE) => closed(sk, old),
+            _ => {}
+        }
+    }
+}
+
+/// CLOSE to SYN_SENT: connect() was called, by the current process; no source port was looked for yet.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(never)]
+unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
+    if config!(connect_exit) == connect_exit::SYSCALL {
+        connect::reached_syn_sent(bpf_get_current_pid_tgid());
+    }
+    let owner = owner::current();
+    if !filter::process(owner.tgid) {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sport = Typed::load::<u16>(sk, offset!(skc_num));
+        let tuple = tuple::<Typed>(sk, sport);
+        if !filter::place(&tuple) {
+            return;
+        }
+        if tuple.netns == 0 {
+            warn!(ctx, "a TCP socket without a network namespace connects");
+        }
+        let cookie = if config!(socket_cookie) != 0 {
+            bpf_get_socket_cookie(sk.cast_mut())
+        } else {
+            0
+        };
+        let socket = Socket {
+            opened_ns: now(),
+            search_ns: 0,
+            flags: 0,
+            direction: direction::OUT,
+            established: 0,
+            bound: u8::from(sport != 0),
+            reserved: 0,
+            owner,
+            cookie,
+        };
+        if SOCKETS.insert(&key(sk), &socket, u64::from(BPF_ANY)).is_err() {
+            count(Counter::SocketsFull);
+        }
+    }
+}
+
+/// SYN_SENT to ESTABLISHED.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(never)]
+unsafe fn established(sk: Pointer) {
+    // SAFETY: the caller's promise; the entry stays while the socket lives.
+    unsafe {
+        let Some(socket) = SOCKETS.get_ptr_mut(&key(sk)) else {
+            return;
+        };
+        if (*socket).established != 0 {
+            return;
+        }
+        (*socket).established = 1;
+        let at = now();
+        let mut event = about(&*socket, at);
+        event.kind = kind::OPENED;
+        event.duration_ns = at.wrapping_sub((*socket).opened_ns);
+        event.tuple = tuple::<Typed>(sk, Typed::load::<u16>(sk, offset!(skc_num)));
+        send(event);
+    }
+}
+
+/// SYN_SENT to CLOSE: no source port, an error, or a close() before the handshake ended.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(never)]
+unsafe fn not_established(sk: Pointer) {
+    // SAFETY: the caller's promise; the entry stays until it is removed here.
+    unsafe {
+        let key = key(sk);
+        let Some(socket) = SOCKETS.get_ptr(&key) else {
+            return;
+        };
+        let Some((sport, in_flight, _)) = inet(sk) else {
+            return;
+        };
+        let at = now();
+        let mut event = about(&*socket, at);
+        event.kind = kind::CONNECT_FAILED;
+        event.search_ns = (*socket).search_ns;
+        event.errno = Typed::load::<u32>(sk, offset!(sk_err)) as u16;
+        let bound = (*socket).bound != 0;
+        if event.errno == 0 && in_flight == 0 {
+            // It failed inside connect(), before a SYN left: no port, a tuple in use, or no route.
+            event.search_ns = at.wrapping_sub((*socket).opened_ns);
+            event.tuple = tuple::<Typed>(sk, if bound { sport } else { 0 });
+            event.cause = if bound {
+                cause::TUPLE_IN_USE
+            } else {
+                cause::PORTS_EXHAUSTED
+            };
+            connect::failed_inside(&event);
+        } else if event.errno != 0 {
+            event.tuple = tuple::<Typed>(sk, sport);
+            event.duration_ns = at.wrapping_sub((*socket).opened_ns);
+            failed(&event);
+        } else if config!(all) != 0 {
+            event.kind = kind::CLOSED;
+            event.closer = closer::LOCAL;
+            event.state = SYN_SENT;
+            event.duration_ns = at.wrapping_sub((*socket).opened_ns);
+            event.tuple = tuple::<Typed>(sk, sport);
+            send(event);
+        }
+        let _ = SOCKETS.remove(&key);
+    }
+}
+
+/// ESTABLISHED to FIN_WAIT1: the current process closes first. Gives an owner to sockets
+/// whose connect() was not seen: accepted ones, and those opened before tracing began.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(never)]
+unsafe fn closing(sk: Pointer) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if SOCKETS.get_ptr(&key(sk)).is_some() {
+            return;
+        }
+        let owner = owner::current();
+        if !filter::process(owner.tgid) {
+            return;
+        }
+        let tuple = tuple::<Typed>(sk, Typed::load::<u16>(sk, offset!(skc_num)));
+        if !filter::place(&tuple) {
+            return;
+        }
+        let cookie = if config!(socket_cookie) != 0 {
+            bpf_get_socket_cookie(sk.cast_mut())
+        } else {
+            0
+        };
+        let socket = Socket {
+            opened_ns: 0,
+            search_ns: 0,
+            flags: flags::OWNER_AT_CLOSE,
+            direction: if chosen_by_connect(sk) {
+                direction::OUT
+            } else {
+                direction::IN
+            },
+            established: 1,
+            bound: 0,
+            reserved: 0,
+            owner,
+            cookie,
+        };
+        if SOCKETS.insert(&key(sk), &socket, u64::from(BPF_ANY)).is_err() {
+            count(Counter::SocketsFull);
+        }
+    }
+}
+
+/// True when connect() chose the socket's port: nobody bound or listens on its bucket.
+/// Accepted sockets share the bucket of their listener.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(always)]
+unsafe fn chosen_by_connect(sk: Pointer) -> bool {
+    // SAFETY: the caller's promise; the helper returns a typed pointer or null.
+    unsafe {
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast_const().cast();
+        if is_null(tcp) {
+            return false;
+        }
+        let bucket = follow::<Typed>(tcp, offset!(icsk_bind_hash));
+        !is_null(bucket) && Typed::load::<u8>(bucket, offset!(tb_fastreuse)) == u8::MAX
+    }
+}
+
+/// Any state to CLOSE: the connection ended. A TIME_WAIT born of it took the entry along before.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(never)]
+unsafe fn closed(sk: Pointer, old: u8) {
+    // SAFETY: the caller's promise; the entry stays until it is removed here.
+    unsafe {
+        let key = key(sk);
+        if key == 0 {
+            return;
+        }
+        let Some(socket) = SOCKETS.get_ptr(&key) else {
+            return;
+        };
+        let Some((sport, _, lingers)) = inet(sk) else {
+            return;
+        };
+        let error = Typed::load::<u32>(sk, offset!(sk_err)) as u16;
+        let waits = matches!(old, FIN_WAIT2 | CLOSING)
+            && config!(births) == births::INFERRED
+            && error == 0
+            && lingers;
+        if waits {
+            timewait::born(
+                &*socket,
+                tuple::<Typed>(sk, sport),
+                tracer_ebpf::tcp_state::TIME_WAIT,
+                flags::INFERRED,
+            );
+        } else if config!(all) != 0 {
+            let at = now();
+            let mut event = about(&*socket, at);
+            event.kind = kind::CLOSED;
+            event.tuple = tuple::<Typed>(sk, sport);
+            event.errno = error;
+            event.state = old;
+            event.closer = if old == LAST_ACK && error == 0 {
+                closer::PEER
+            } else {
+                closer::RESET
+            };
+            send(event);
+        }
+        let _ = SOCKETS.remove(&key);
+    }
+}
+
+/// Source port, segments in flight, and whether FIN_WAIT2 may wait, of a TCP socket.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(always)]
+unsafe fn inet(sk: Pointer) -> Option<(u16, u32, bool)> {
+    // SAFETY: the caller's promise; the helper returns a typed pointer or null.
+    unsafe {
+        let tcp: Pointer = bpf_skc_to_tcp_sock(sk.cast_mut()).cast_const().cast();
+        if is_null(tcp) {
+            return None;
+        }
+        Some((
+            u16::from_be(Typed::load::<u16>(tcp, offset!(inet_sport))),
+            Typed::load::<u32>(tcp, offset!(packets_out)),
+            Typed::load::<u32>(tcp, offset!(linger2)) as i32 >= 0,
+        ))
+    }
+}
+
+/// Compares with null without arithmetic, which the verifier refuses on typed pointers.
+#[inline(always)]
+fn is_null(pointer: Pointer) -> bool {
+    pointer.is_null()
+}
+
+/// An event with what the entry knows.
+#[inline(always)]
+pub(crate) fn about(socket: &Socket, at: u64) -> Event {
+    let mut event = crate::maps::NO_FAILURES.first;
+    event.ts_ns = at;
+    event.cookie = socket.cookie;
+    event.search_ns = socket.search_ns;
+    event.duration_ns = if socket.opened_ns == 0 {
+        0
+    } else {
+        at.wrapping_sub(socket.opened_ns)
+    };
+    event.owner = socket.owner;
+    event.flags = socket.flags;
+    event.direction = socket.direction;
+    event
+}

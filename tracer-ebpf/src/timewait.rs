@@ -1,0 +1,197 @@
+/*!
+TIME_WAIT: its birth, with the owner of the connection, and its end.
+
+A TIME_WAIT is an object of its own (`struct inet_timewait_sock`): no state
+change shows it, its birth runs in softirq, the peer or an idle task, and it
+inherits the socket's cookie. The owner comes from the socket's entry, which the
+birth consumes: a FIN_WAIT2 that a reset ends never gets here.
+
+Two backends see it exactly:
+
+* tracepoint: `tp_btf/timer_start(struct timer_list *)` whose handler is
+  `tw_timer_handler` (`__inet_twsk_schedule`, net/ipv4/inet_timewait_sock.c).
+  The timer's lock is held with interrupts off, so this program never
+  interrupts itself. It fires for every kernel timer and leaves at once for
+  all but these. The end is `tp_btf/timer_expire_entry`; an early end (reuse,
+  RST) is not seen. Needs cookies in tracing programs and probe reads: 5.12.
+* trampoline: fexit of `inet_twsk_alloc(sk, death_row, state)` with a result, and
+  fentry of `inet_twsk_kill(tw)`, through which every end passes. 5.10.
+
+# Minimum kernel version
+5.8, with BTF; without either backend births are inferred in `state.rs`.
+*/
+
+use aya_ebpf::{
+    helpers::generated::bpf_jiffies64,
+    macros::{btf_tracepoint, fentry, fexit},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+};
+use tracer_ebpf::{Socket, Tuple, closer, direction, flags, kind, reason, tcp_state};
+
+use crate::{
+    filter,
+    maps::{SOCKETS, config, offset},
+    output::{now, send},
+    sock::{Load, Pointer, Probed, Typed, key, tuple},
+    state::about,
+};
+
+/// Reports a birth, and the close that led to it.
+#[inline(always)]
+pub(crate) fn born(socket: &Socket, tuple: Tuple, substate: u8, flag: u32) {
+    let at = now();
+    let mut event = about(socket, at);
+    event.tuple = tuple;
+    event.closer = closer::LOCAL;
+    event.state = substate;
+    if config!(all) != 0 {
+        event.kind = kind::CLOSED;
+        send(event);
+    }
+    event.kind = kind::TIME_WAIT;
+    event.flags |= flag;
+    send(event);
+}
+
+/// The `inet_timewait_sock` a timer belongs to, when it is one's.
+///
+/// # Safety
+/// `timer` must be a typed `struct timer_list`.
+#[inline(always)]
+unsafe fn owner_of(timer: Pointer) -> Option<Pointer> {
+    // SAFETY: the caller's promise.
+    let handler = unsafe { Typed::load::<u64>(timer, offset!(timer_function)) };
+    (handler == config!(tw_timer_handler))
+        .then(|| timer.wrapping_byte_sub(offset!(tw_timer) as usize))
+}
+
+/// Birth, tracepoint backend; also runs when a FIN_WAIT2 becomes a TIME_WAIT or the timer is
+/// prolonged: the entry is gone by then.
+#[btf_tracepoint(function = "timer_start")]
+pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the argument is typed; the TIME_WAIT around the timer is probed.
+    unsafe {
+        let Some(tw) = owner_of(ctx.arg(0)) else {
+            return 0;
+        };
+        let cookie = Probed::load::<u64>(tw, offset!(skc_cookie));
+        if cookie == 0 {
+            return 0;
+        }
+        let Some(socket) = SOCKETS.get_ptr(&cookie) else {
+            return 0;
+        };
+        let (tuple, substate) = timewait::<Probed>(tw);
+        born(&*socket, tuple, substate, 0);
+        let _ = SOCKETS.remove(&cookie);
+    }
+    0
+}
+
+/// End by its timer, tracepoint backend.
+#[btf_tracepoint(function = "timer_expire_entry")]
+pub(crate) fn timewait_timer_expire(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the argument is typed; the TIME_WAIT around the timer is probed.
+    unsafe {
+        if let Some(tw) = owner_of(ctx.arg(0)) {
+            ended::<Probed>(tw, reason::EXPIRED);
+        }
+    }
+    0
+}
+
+/// Birth, trampoline backend: `struct inet_timewait_sock *inet_twsk_alloc(const struct sock *,
+/// struct inet_timewait_death_row *, const int state)`. The tuple is read from the socket: the
+/// TIME_WAIT's IPv6 addresses are filled in later.
+#[fexit(function = "inet_twsk_alloc")]
+pub(crate) fn timewait_alloc(ctx: FExitContext) -> i32 {
+    allocated(&ctx);
+    0
+}
+
+/// Second copy, for when the first was skipped because it would have interrupted itself.
+#[fexit(function = "inet_twsk_alloc")]
+pub(crate) fn timewait_alloc_again(ctx: FExitContext) -> i32 {
+    allocated(&ctx);
+    0
+}
+
+#[inline(always)]
+fn allocated(ctx: &FExitContext) {
+    if ctx.arg::<u64>(3) == 0 {
+        return;
+    }
+    // SAFETY: the first argument is typed; the entry stays until it is removed here.
+    unsafe {
+        let sk: Pointer = ctx.arg(0);
+        let key = key(sk);
+        let Some(socket) = SOCKETS.get_ptr(&key) else {
+            return;
+        };
+        let sport = Typed::load::<u16>(sk, offset!(skc_num));
+        let substate = ctx.arg::<u32>(2) as u8;
+        born(&*socket, tuple::<Typed>(sk, sport), substate, 0);
+        let _ = SOCKETS.remove(&key);
+    }
+}
+
+/// End, trampoline backend: `void inet_twsk_kill(struct inet_timewait_sock *)`.
+#[fentry(function = "inet_twsk_kill")]
+pub(crate) fn timewait_kill(ctx: FEntryContext) -> i32 {
+    // SAFETY: the argument is typed; the helper has no preconditions.
+    unsafe {
+        let tw: Pointer = ctx.arg(0);
+        let expires = Typed::load::<u64>(tw, offset!(tw_timer) + offset!(timer_expires));
+        let expired = expires.wrapping_sub(bpf_jiffies64()) as i64 <= 0;
+        ended::<Typed>(tw, if expired { reason::EXPIRED } else { reason::EARLY });
+    }
+    0
+}
+
+/// Addresses and substate of a TIME_WAIT.
+///
+/// # Safety
+/// `tw` must be an `inet_timewait_sock` that `L` can follow.
+#[inline(always)]
+unsafe fn timewait<L: Load>(tw: Pointer) -> (Tuple, u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sport = u16::from_be(L::load::<u16>(tw, offset!(tw_sport)));
+        (
+            tuple::<L>(tw, sport),
+            L::load::<u8>(tw, offset!(tw_substate)),
+        )
+    }
+}
+
+/// Reports an end. Who owned it is joined by the cookie, or the tuple, in user space.
+///
+/// # Safety
+/// As [`timewait`].
+#[inline(always)]
+unsafe fn ended<L: Load>(tw: Pointer, why: u8) {
+    if config!(ends) == 0 {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (tuple, substate) = timewait::<L>(tw);
+        if !filter::place(&tuple) {
+            return;
+        }
+        let mut event = crate::maps::NO_FAILURES.first;
+        event.ts_ns = now();
+        event.cookie = L::load::<u64>(tw, offset!(skc_cookie));
+        event.tuple = tuple;
+        event.kind = kind::TIME_WAIT_END;
+        event.state = if substate == 0 {
+            tcp_state::TIME_WAIT
+        } else {
+            substate
+        };
+        event.reason = why;
+        event.flags = flags::OWNER_UNKNOWN;
+        event.direction = direction::UNKNOWN;
+        send(event);
+    }
+}

@@ -1,0 +1,124 @@
+/*! The checked-in eBPF object: open it with settings, load and attach single programs. */
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    programs::{Program, ProgramError},
+};
+use tracer_ebpf::{Config, Layout, names};
+
+use super::hooks::{Hook, Target};
+
+/// The object that `cargo xtask ebpf` built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tracer-ebpf/object/tracer.bpf.o"
+));
+
+/// Sizes of the maps, in entries but for the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the ring buffer: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Connections followed at a time.
+    pub sockets: u32,
+    /// Threads inside connect() or bind() at a time.
+    pub attempts: u32,
+    /// Distinct failures: owner, pool, errno, cause.
+    pub failures: u32,
+    /// Entries of each filter map.
+    pub filters: u32,
+}
+
+impl Sizes {
+    /// The least the kernel takes, for trials.
+    pub const TRIAL: Self = Self {
+        ring_bytes: 1 << 16,
+        sockets: 1,
+        attempts: 1,
+        failures: 1,
+        filters: 1,
+    };
+}
+
+/// Opens the object: creates its maps and sets its globals. Nothing is loaded or attached yet.
+///
+/// # Errors
+/// What the kernel refused, mostly the creation of a map.
+pub fn open(btf: &Btf, layout: &Layout, config: &Config, sizes: &Sizes) -> Result<Ebpf, EbpfError> {
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global(names::LAYOUT, layout, true)
+        .override_global(names::CONFIG, config, true)
+        .map_max_entries(names::EVENTS, sizes.ring_bytes)
+        .map_max_entries(names::SOCKETS, sizes.sockets)
+        .map_max_entries(names::ATTEMPTS, sizes.attempts)
+        .map_max_entries(names::FAILURES, sizes.failures)
+        .map_max_entries(names::PIDS, sizes.filters)
+        .map_max_entries(names::NAMESPACES, sizes.filters)
+        .load(OBJECT)
+}
+
+/// Loads one program: the verifier's turn.
+///
+/// # Errors
+/// What the verifier or the kernel refused.
+pub fn load(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<(), ProgramError> {
+    match (program(ebpf, hook)?, hook.target) {
+        (Program::BtfTracePoint(program), Target::TpBtf(name)) => program.load(name, btf),
+        (Program::FEntry(program), Target::Fentry(name)) => program.load(name, btf),
+        (Program::FExit(program), Target::Fexit(name)) => program.load(name, btf),
+        (Program::TracePoint(program), Target::Syscall(_)) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// Attaches one loaded program. It detaches when the `Ebpf` is dropped, or the process dies.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn attach(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
+    match (program(ebpf, hook)?, hook.target) {
+        (Program::BtfTracePoint(program), _) => program.attach().map(drop),
+        (Program::FEntry(program), _) => program.attach().map(drop),
+        (Program::FExit(program), _) => program.attach().map(drop),
+        (Program::TracePoint(program), Target::Syscall(name)) => {
+            program.attach("syscalls", name).map(drop)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// Takes one program out of the kernel.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
+    match program(ebpf, hook)? {
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::TracePoint(program) => program.unload(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Program, ProgramError> {
+    // A name that the object lacks is a table that went stale.
+    ebpf.program_mut(hook.program)
+        .ok_or(ProgramError::UnexpectedProgramType)
+}
+
+/// How often the kernel skipped a loaded program because it would have interrupted itself;
+/// `None` before Linux 5.12, which does not say. Read from the descriptor's fdinfo
+/// (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c): aya's program info lacks the field.
+pub fn recursion_misses(ebpf: &Ebpf, program: &str) -> Option<u64> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let fd = ebpf.program(program)?.fd().ok()?;
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?
+        .trim()
+        .parse()
+        .ok()
+}

@@ -1,0 +1,261 @@
+/*!
+Which hooks this kernel lets us have: every program is loaded and attached once,
+with maps of the least size, and taken out again. Versions are never asked:
+kernels are patched, configured and locked down.
+*/
+
+use std::path::Path;
+
+use aya::{Btf, EbpfError, programs::ProgramError};
+use tracer_ebpf::{Config, Layout};
+
+use super::btf::VMLINUX;
+use super::hooks::{
+    BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL,
+    CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, STATE, TRAMPOLINE, Target,
+};
+use super::layout::{self, REQUIRED};
+use super::object::{self, Sizes};
+use super::probes::AttachError;
+use super::{kallsyms, tracefs};
+
+/// Which backend may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The best this kernel has, hook by hook.
+    #[default]
+    Auto,
+    /// Tracepoints only, as on a kernel that refuses trampolines.
+    Tracepoint,
+}
+
+/// What a hook's trial said.
+#[derive(Debug)]
+pub struct Trial {
+    /// The group the hook belongs to.
+    pub group: &'static Group,
+    /// The hook.
+    pub hook: &'static Hook,
+    /// `Err` with the kernel's own words where it was refused.
+    pub result: Result<(), String>,
+}
+
+/// What the kernel is and allows; all that is needed to load for real.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(crate) btf: Btf,
+    pub(crate) layout: Layout,
+    /// Feature fields only; what to do is still to be set.
+    pub(crate) config: Config,
+    /// Every hook's trial, in the order of [`GROUPS`].
+    pub trials: Vec<Trial>,
+}
+
+/// Tries every hook.
+///
+/// # Errors
+/// When state changes cannot be traced here: without them there is nothing to report.
+pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
+    let offsets = layout::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
+    if let Some(field) = offsets
+        .missing
+        .iter()
+        .find(|&field| REQUIRED.contains(field))
+    {
+        return Err(AttachError::Member(field));
+    }
+    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+    let layout = offsets.layout;
+    let mut config = features(&btf, &layout)?;
+    config.tw_timer_handler =
+        kallsyms::lookup("tw_timer_handler").map_or(0, kallsyms::Symbol::address);
+    let mut trials = Vec::new();
+    let mut ebpf =
+        object::open(&btf, &layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
+    for group in GROUPS {
+        for hook in group.hooks {
+            let result = match refused_by_us(group, hook, choice, &config, &offsets.missing) {
+                Some(reason) => Err(reason),
+                None => one(&mut ebpf, &btf, hook),
+            };
+            trials.push(Trial {
+                group,
+                hook,
+                result,
+            });
+        }
+    }
+    Ok(Kernel {
+        btf,
+        layout,
+        config,
+        trials,
+    })
+}
+
+impl Kernel {
+    /// Whether every hook of a group that must attach does.
+    pub fn allows(&self, group: &Group) -> bool {
+        self.trials
+            .iter()
+            .filter(|trial| trial.group == group && !trial.hook.optional)
+            .all(|trial| trial.result.is_ok())
+    }
+
+    /// The hooks of a group that attach.
+    pub fn hooks(&self, group: &Group) -> impl Iterator<Item = &'static Hook> {
+        self.trials
+            .iter()
+            .filter(move |trial| trial.group == group && trial.result.is_ok())
+            .map(|trial| trial.hook)
+    }
+
+    /// The first of these groups that this kernel allows.
+    fn first(&self, groups: [&'static Group; 2]) -> Option<&'static Group> {
+        groups.into_iter().find(|group| self.allows(group))
+    }
+
+    /// The group that tells the errno of connect().
+    pub fn connect(&self) -> Option<&'static Group> {
+        self.first([&CONNECT_TRAMPOLINE, &CONNECT_SYSCALL])
+    }
+
+    /// The group that tells the errno of bind().
+    pub fn bind(&self) -> Option<&'static Group> {
+        self.first([&BIND_TRAMPOLINE, &BIND_SYSCALL])
+    }
+
+    /// The group that sees births of TIME_WAITs.
+    pub fn births(&self) -> Option<&'static Group> {
+        self.first([&BIRTH_TRAMPOLINE, &BIRTH_TIMER])
+    }
+
+    /// The group that sees ends of TIME_WAITs.
+    pub fn ends(&self) -> Option<&'static Group> {
+        self.first([&END_TRAMPOLINE, &END_TIMER])
+    }
+}
+
+/// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.
+fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
+    let mut refused = None;
+    for (socket_cookie, task_btf) in [(1, 1), (0, 1), (0, 0)] {
+        let config = Config {
+            socket_cookie,
+            task_btf,
+            probe_read: 1,
+            all: 1,
+            ..Config::default()
+        };
+        let mut ebpf =
+            object::open(btf, layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
+        match object::load(&mut ebpf, btf, &STATE.hooks[0]) {
+            Ok(()) => {
+                let probe_read =
+                    u32::from(object::load(&mut ebpf, btf, &BIRTH_TIMER.hooks[0]).is_ok());
+                return Ok(Config {
+                    probe_read,
+                    all: 0,
+                    ..config
+                });
+            }
+            Err(error) => {
+                log::debug!("cookie {socket_cookie}, task {task_btf}: {error}");
+                refused.get_or_insert(error);
+            }
+        }
+    }
+    Err(refused.map_or(AttachError::NoHook, |source| AttachError::Program {
+        hook: "inet_sock_set_state",
+        source: Box::new(source),
+    }))
+}
+
+/// Why a hook is not even tried.
+fn refused_by_us(
+    group: &Group,
+    hook: &Hook,
+    choice: Choice,
+    config: &Config,
+    missing: &[&str],
+) -> Option<String> {
+    if choice == Choice::Tracepoint && group.backend == TRAMPOLINE {
+        return Some("not tried: the tracepoint backend was asked for".to_owned());
+    }
+    let timer = *group == BIRTH_TIMER || *group == END_TIMER;
+    if timer && config.tw_timer_handler == 0 {
+        return Some(
+            "/proc/kallsyms does not show the address of tw_timer_handler (CAP_SYSLOG, kernel.kptr_restrict)"
+                .to_owned(),
+        );
+    }
+    if timer && config.probe_read == 0 {
+        return Some("lockdown refuses bpf_probe_read_kernel".to_owned());
+    }
+    if *group == BIRTH_TIMER && config.socket_cookie == 0 {
+        return Some("this kernel has no socket cookies in tracing programs".to_owned());
+    }
+    let needs: &[&str] = match group.fact {
+        "time_wait" | "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
+        _ if matches!(hook.target, Target::Syscall(_)) => &["task_files", "files_fdt", "fdt_fd"],
+        _ => &[],
+    };
+    needs
+        .iter()
+        .find(|need| missing.contains(need))
+        .map(|need| format!("the kernel's BTF lacks {need}"))
+}
+
+/// Loads, attaches and takes out one program.
+fn one(ebpf: &mut aya::Ebpf, btf: &Btf, hook: &Hook) -> Result<(), String> {
+    object::load(ebpf, btf, hook).map_err(|error| words(&error))?;
+    let attached = if matches!(hook.target, Target::Syscall(_)) {
+        tracefs::with(|| object::attach(ebpf, hook).map_err(|error| words(&error)))
+            .map_err(|error| format!("tracefs cannot be mounted: {error}"))
+            .flatten()
+    } else {
+        object::attach(ebpf, hook).map_err(|error| words(&error))
+    };
+    object::unload(ebpf, hook).map_err(|error| words(&error))?;
+    attached
+}
+
+/// The kernel's words without the verifier's log, of which only the last line says why.
+pub(crate) fn words(error: &ProgramError) -> String {
+    use std::error::Error as _;
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        log::debug!("{verifier_log}");
+        let log = verifier_log.to_string();
+        let why = log
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+        return match why {
+            Some(why) => format!("{io_error} ({})", why.trim()),
+            None => io_error.to_string(),
+        };
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// As [`words`] for what goes wrong before a program is there.
+pub(crate) fn open_words(error: &EbpfError) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
