@@ -15,7 +15,14 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Completion, Trial};
 use world::Skip;
 
+mod bind;
+mod cli;
+mod connect;
+mod demo;
+mod detach;
 mod sandbox;
+mod timewait;
+mod trace;
 mod world;
 
 /// A scenario: panics when it fails.
@@ -33,7 +40,15 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Each scenario has several processes busy at once already.
     args.test_threads.get_or_insert(2);
-    let scenarios = [("sandbox", sandbox::SCENARIOS)];
+    let scenarios = [
+        ("sandbox", sandbox::SCENARIOS),
+        ("connect", connect::SCENARIOS),
+        ("bind", bind::SCENARIOS),
+        ("timewait", timewait::SCENARIOS),
+        ("detach", detach::SCENARIOS),
+        ("cli", cli::SCENARIOS),
+        ("demo", demo::SCENARIOS),
+    ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {
         list.iter()
             .map(move |&(name, scenario)| trial(format!("{area}::{name}"), scenario))

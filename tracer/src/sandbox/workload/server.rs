@@ -106,16 +106,24 @@ async fn treat(manner: Manner, mut stream: TcpStream) -> io::Result<Option<TcpSt
             Ok(None)
         }
         Manner::ResetAtEof => {
-            stream.read(&mut [0]).await?;
+            end_of(&mut stream).await?;
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             Ok(None)
         }
         Manner::TalkAtEof => {
-            stream.read(&mut [0]).await?;
+            end_of(&mut stream).await?;
             stream.write_all(b"!").await?;
             Ok(Some(stream))
         }
         Manner::Keep => Ok(Some(stream)),
+    }
+}
+
+/// Waits for the client's FIN.
+async fn end_of(stream: &mut TcpStream) -> io::Result<()> {
+    match stream.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("the client sent instead of closing")),
     }
 }
 
