@@ -13,4 +13,5 @@ pub mod host;
 pub mod kernel;
 pub mod sandbox;
 pub mod source;
+pub mod stream;
 pub mod view;

@@ -1,0 +1,250 @@
+/*! The running kernel as a [`Source`]: ring buffer records, failure counts turned into steps, counters. */
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::time::{ClockId, clock_gettime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey};
+
+use super::{About, Batch, Failure, Loss, Lost, Source};
+use crate::event::Event;
+
+/// Shortest time between two reads of the failures map: reading it costs a
+/// system call an entry, and what it holds is not lost by waiting.
+const SHORTEST_GAP: Duration = Duration::from_millis(200);
+
+/// Longest time a failure whose sample was skipped waits to be reported.
+const LONGEST_GAP: Duration = Duration::from_secs(1);
+
+/// The attached programs, as far as a stream needs them. `as_fd` is the ring
+/// buffer's descriptor, readable when the kernel side forced a wake-up.
+pub trait Kernel: AsFd {
+    /// Hands every record the ring buffer holds to `each`.
+    ///
+    /// # Errors
+    /// When the ring buffer cannot be read.
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> anyhow::Result<()>;
+
+    /// The failures map as it is: absolute counts.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>>;
+
+    /// Sum over all processors, by [`Counter`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    fn counters(&mut self) -> anyhow::Result<[u64; COUNTERS as usize]>;
+
+    /// How often the kernel skipped the first copy of a program.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn recursion(&mut self) -> anyhow::Result<u64>;
+
+    /// Detaches the programs; the maps stay readable. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// When a program cannot be detached.
+    fn detach(&mut self) -> anyhow::Result<()>;
+}
+
+/// The running kernel.
+pub struct Live<K: Kernel> {
+    wake: Option<AsyncFd<OwnedFd>>,
+    kernel: K,
+    about: About,
+    counted: HashMap<FailureKey, (u64, u64)>,
+    sampled: bool,
+    failures_read: Option<Instant>,
+    undecodable: u64,
+}
+
+impl<K: Kernel> Live<K> {
+    /// A source out of attached programs.
+    ///
+    /// `about.clock_offset_ns` is measured here.
+    pub fn new(kernel: K, mut about: About) -> Self {
+        about.clock_offset_ns = clock_offset();
+        Self {
+            wake: None,
+            kernel,
+            about,
+            counted: HashMap::new(),
+            sampled: false,
+            failures_read: None,
+            undecodable: 0,
+        }
+    }
+
+    /// The attached programs.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
+    fn drain_ring(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        let before = batch.malformed;
+        let sampled = &mut self.sampled;
+        self.kernel
+            .drain(&mut |record| match Event::decode(record) {
+                Ok(event) if !event.kind.is_failure() => batch.events.push(event),
+                Ok(event) if event.sample => *sampled = true,
+                Ok(event) => batch.failures.push(Failure::single(event)),
+                Err(malformed) => {
+                    log::debug!("{malformed}");
+                    batch.malformed += 1;
+                }
+            })
+            .context("cannot read the ring buffer")?;
+        self.undecodable += batch.malformed - before;
+        Ok(())
+    }
+
+    fn drain_failures(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        self.sampled = false;
+        self.failures_read = Some(Instant::now());
+        let failures = self
+            .kernel
+            .failures()
+            .context("cannot read the failures map")?;
+        for (key, now) in failures {
+            let (count, search) = match self.counted.get(&key) {
+                // A smaller count is another entry, made after the first was removed.
+                Some(&(count, search)) if count <= now.count => (count, search),
+                _ => (0, 0),
+            };
+            if now.count == count {
+                continue;
+            }
+            match Event::from_wire(&now.first) {
+                Ok(first) => batch.failures.push(Failure {
+                    count: now.count - count,
+                    last_ns: now.last_ns,
+                    search_sum_ns: now.search_sum_ns.saturating_sub(search),
+                    first,
+                    fresh: count == 0,
+                }),
+                Err(malformed) => {
+                    log::debug!("{malformed}");
+                    batch.malformed += now.count - count;
+                    self.undecodable += now.count - count;
+                }
+            }
+            self.counted.insert(key, (now.count, now.search_sum_ns));
+        }
+        Ok(())
+    }
+}
+
+impl<K: Kernel> Source for Live<K> {
+    fn drain(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        self.drain_ring(batch)?;
+        let due = self.failures_read.is_none_or(|read| {
+            let gap = if self.sampled {
+                SHORTEST_GAP
+            } else {
+                LONGEST_GAP
+            };
+            read.elapsed() >= gap
+        });
+        if due {
+            self.drain_failures(batch)?;
+        }
+        Ok(())
+    }
+
+    async fn ready(&mut self, at_most: Duration) -> anyhow::Result<()> {
+        let wake = match &mut self.wake {
+            Some(wake) => wake,
+            // Here and not in `new`: it must be inside a runtime.
+            none => {
+                let ring = self.kernel.as_fd().try_clone_to_owned();
+                let wake = ring.and_then(|ring| {
+                    // SAFETY: the AsyncFd owns the descriptor, so it stays open while registered.
+                    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+                        .map_err(Into::into)
+                });
+                none.insert(wake.context("cannot wait for the ring buffer")?)
+            }
+        };
+        // The other outcome is that the time passed.
+        if let Ok(guard) = tokio::time::timeout(at_most, wake.readable()).await {
+            guard
+                .context("cannot wait for the ring buffer")?
+                .clear_ready();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        self.kernel
+            .detach()
+            .context("cannot detach the programs; they end with this process")?;
+        self.drain_ring(batch)?;
+        self.drain_failures(batch)
+    }
+
+    fn loss(&mut self) -> anyhow::Result<Loss> {
+        // In this order: a skip is counted before it is rescued, so read the
+        // other way round every rescue in between would look like a loss.
+        let skipped = self
+            .kernel
+            .recursion()
+            .context("cannot read how often a program was skipped")?;
+        let counters = self
+            .kernel
+            .counters()
+            .context("cannot read the loss counters")?;
+        let counter = |which: Counter| counters[which as usize];
+        let rescued = counter(Counter::Rescued);
+        Ok(Loss {
+            lost: Lost {
+                ring_full: counter(Counter::RingFull),
+                sockets_full: counter(Counter::SocketsFull),
+                attempts_full: counter(Counter::AttemptsFull),
+                recursion: skipped.saturating_sub(rescued),
+                undecodable: self.undecodable,
+                unreadable: counter(Counter::SocketUnreadable),
+                output: 0,
+            },
+            recursion_skipped: skipped,
+            recursion_rescued: rescued,
+            samples_skipped: counter(Counter::SamplesSkipped),
+            failures_full: counter(Counter::FailuresFull),
+        })
+    }
+
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(clock_ns(ClockId::CLOCK_MONOTONIC)).unwrap_or(0)
+    }
+}
+
+/// Realtime minus monotonic, ns: of a few tries the one that was interrupted least.
+fn clock_offset() -> i64 {
+    (0..5)
+        .map(|_| {
+            let before = clock_ns(ClockId::CLOCK_MONOTONIC);
+            let real = clock_ns(ClockId::CLOCK_REALTIME);
+            let after = clock_ns(ClockId::CLOCK_MONOTONIC);
+            (after - before, real - (before + (after - before) / 2))
+        })
+        .min()
+        .map_or(0, |(_, offset)| offset)
+}
+
+fn clock_ns(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock).expect("both clocks exist on every Linux");
+    time.tv_sec() * 1_000_000_000 + time.tv_nsec()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+/*! The filters user space applies: those by name, which the kernel side does not know. */
+
+use crate::event::Owner;
+use crate::host::process::Identity;
+
+/// Longest task name the kernel keeps.
+const LONGEST_COMM: usize = tracer_ebpf::COMM_LEN - 1;
+
+/// Whose events to show; without any condition everybody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Names of a process or thread, any of which will do.
+    pub comms: Vec<String>,
+    /// Start of a container id, or a part of a pod uid or cgroup path, any of which will do.
+    pub containers: Vec<String>,
+}
+
+impl Filter {
+    /// Whether the owner has one of the names. A name is compared as far as the kernel keeps it.
+    pub fn wants(&self, owner: &Owner) -> bool {
+        self.comms.is_empty()
+            || self.comms.iter().any(|comm| {
+                let comm = &comm.as_bytes()[..comm.len().min(LONGEST_COMM)];
+                comm == owner.comm.bytes() || comm == owner.thread.bytes()
+            })
+    }
+
+    /// Whether the owner's identity is in one of the containers.
+    pub fn wants_identity(&self, who: &Identity) -> bool {
+        self.containers.is_empty()
+            || self.containers.iter().any(|wanted| {
+                let starts = |id: &String| id.starts_with(wanted.as_str());
+                let holds = |text: &String| text.contains(wanted.as_str());
+                who.container.as_ref().is_some_and(starts)
+                    || who.pod.as_ref().is_some_and(holds)
+                    || who.cgroup.as_ref().is_some_and(holds)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Filter;
+    use crate::event::{Owner, TaskName};
+    use crate::host::process::Identity;
+
+    fn name(text: &str) -> TaskName {
+        let mut name = [0; 16];
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        TaskName::new(name)
+    }
+
+    #[test]
+    fn a_name_matches_process_or_thread_as_far_as_the_kernel_keeps_it() {
+        let owner = Owner {
+            comm: name("a-very-long-pro"),
+            thread: name("worker"),
+            ..Owner::default()
+        };
+        let wants = |comm: &str| {
+            let filter = Filter {
+                comms: vec!["other".into(), comm.into()],
+                ..Filter::default()
+            };
+            filter.wants(&owner)
+        };
+        assert!(wants("worker"));
+        assert!(wants("a-very-long-process-name"));
+        assert!(!wants("a-very"));
+        assert!(!wants("work"));
+        assert!(!wants(""));
+        assert!(Filter::default().wants(&owner));
+    }
+
+    #[test]
+    fn a_container_matches_by_the_start_of_its_id_or_within_its_cgroup() {
+        let who = Identity {
+            container: Some("3f4e5d6c".into()),
+            pod: Some("9a8b".into()),
+            cgroup: Some("/system.slice/docker-3f4e5d6c.scope".into()),
+            ..Identity::default()
+        };
+        let wants = |container: &str| {
+            let filter = Filter {
+                containers: vec![container.into()],
+                ..Filter::default()
+            };
+            (
+                filter.wants_identity(&who),
+                filter.wants_identity(&Identity::default()),
+            )
+        };
+        assert_eq!(wants("3f4e"), (true, false));
+        assert_eq!(wants("9a8b"), (true, false));
+        assert_eq!(wants("docker-"), (true, false));
+        assert_eq!(wants("ffff"), (false, false));
+        assert!(Filter::default().wants_identity(&Identity::default()));
+    }
+}

@@ -1,0 +1,186 @@
+/*! The loop every live verb shares: source to views to standard output, until told to stop. */
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Identify;
+use super::filter::Filter;
+use super::output::Output;
+use super::tally::Tally;
+use crate::event::{Owner, Ownership};
+use crate::host::process::Identity;
+use crate::source::{Batch, Lost, Source};
+use crate::view::{Summary, View};
+
+/// Time between drains while events come.
+const BUSY: Duration = Duration::from_millis(15);
+
+/// Longest time between drains.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// Time between two looks at the loss counters, ns.
+const LOSS_EVERY_NS: u64 = 1_000_000_000;
+
+/// Bytes of rendered lines handed to the output at once.
+const CHUNK: usize = 256 << 10;
+
+/// A stream's way to its reader.
+pub struct Pump<'a> {
+    /// Says who is who.
+    pub people: &'a mut dyn Identify,
+    /// Whose events to show and count.
+    pub filter: &'a Filter,
+    /// How to show them.
+    pub view: &'a mut dyn View,
+    /// Where to.
+    pub output: &'a Output,
+}
+
+impl Pump<'_> {
+    /// Carries `source` to the output until `stop` is ready or nothing can be
+    /// written any more; then ends the source, carries what is left, and writes the summary.
+    /// The output may still be writing when this returns: see [`Output::finish`].
+    ///
+    /// # Errors
+    /// When the source can no longer be read. A failed output is not an error here.
+    pub async fn run<S: Source>(
+        &mut self,
+        source: &mut S,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<Summary> {
+        let began_ns = source.now_ns();
+        let mut round = Round::default();
+        let output = self.output;
+        let mut stop = pin!(stop);
+        let mut gone = pin!(output.gone());
+        let mut wait = BUSY;
+        loop {
+            round.batch.clear();
+            source.drain(&mut round.batch)?;
+            let now_ns = source.now_ns();
+            self.show(&mut round)?;
+            self.view.tick(now_ns, &mut round.out)?;
+            self.flush(&mut round);
+            self.watch_loss(source, &mut round, now_ns)?;
+            wait = if round.batch.is_empty() {
+                IDLE.min(wait * 2)
+            } else {
+                BUSY
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = &mut gone => break,
+                ready = source.ready(wait) => ready?,
+            }
+        }
+        round.batch.clear();
+        source.finish(&mut round.batch)?;
+        let end_ns = source.now_ns();
+        self.show(&mut round)?;
+        self.view.finish(&mut round.out)?;
+        self.flush(&mut round);
+        let mut loss = source.loss()?;
+        loss.lost.output = output.lost();
+        if loss.lost.total() > round.told.total() {
+            self.view.loss(end_ns, &loss, &mut round.out)?;
+        }
+        let summary = Summary {
+            end_ns,
+            duration_ns: end_ns.saturating_sub(began_ns),
+            totals: round.tally.totals(),
+            rows: round.tally.rows(),
+            beyond: round.tally.beyond(),
+            loss,
+            about: source.about().clone(),
+        };
+        self.view.summary(&summary, &mut round.out)?;
+        output.insist(&round.out);
+        Ok(summary)
+    }
+
+    fn show(&mut self, round: &mut Round) -> anyhow::Result<()> {
+        for index in 0..round.batch.events.len() {
+            let event = &round.batch.events[index];
+            if let Some(who) = self.who(&event.owner, event.ownership, &round.nobody) {
+                round.tally.event(event, &who);
+                self.view.event(event, &who, &mut round.out)?;
+            }
+            if round.out.len() >= CHUNK {
+                self.flush(round);
+            }
+        }
+        for failure in &round.batch.failures {
+            let first = &failure.first;
+            if let Some(who) = self.who(&first.owner, first.ownership, &round.nobody) {
+                round.tally.failure(failure, &who);
+                self.view.failure(failure, &who, &mut round.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The identity of an owner the filters want.
+    fn who(
+        &mut self,
+        owner: &Owner,
+        ownership: Ownership,
+        nobody: &Arc<Identity>,
+    ) -> Option<Arc<Identity>> {
+        if !self.filter.wants(owner) {
+            return None;
+        }
+        let who = if ownership == Ownership::Unknown {
+            Arc::clone(nobody)
+        } else {
+            self.people.identify(owner)
+        };
+        self.filter.wants_identity(&who).then_some(who)
+    }
+
+    fn flush(&self, round: &mut Round) {
+        if !round.out.is_empty() {
+            self.output.send(&round.out);
+            round.out.clear();
+        }
+    }
+
+    fn watch_loss(
+        &mut self,
+        source: &mut impl Source,
+        round: &mut Round,
+        now_ns: u64,
+    ) -> anyhow::Result<()> {
+        if now_ns < round.next_loss_ns {
+            return Ok(());
+        }
+        round.next_loss_ns = now_ns + LOSS_EVERY_NS;
+        let mut loss = source.loss()?;
+        loss.lost.output = self.output.lost();
+        if loss.lost.total() > round.told.total() {
+            self.view.loss(now_ns, &loss, &mut round.out)?;
+            // Where there is no room for it, it is said again later.
+            if self.output.offer(&round.out) {
+                round.told = loss.lost;
+            }
+            round.out.clear();
+        }
+        Ok(())
+    }
+}
+
+/// What is reused from one drain to the next.
+#[derive(Default)]
+struct Round {
+    batch: Batch,
+    out: Vec<u8>,
+    tally: Tally,
+    told: Lost,
+    next_loss_ns: u64,
+    nobody: Arc<Identity>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+/*! What a stream adds up to: totals, and who did how much of it where. */
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::place::Place;
+use crate::event::{Cause, Error, Event, Kind, Owner};
+use crate::host::process::Identity;
+use crate::source::Failure;
+
+/// Most rows kept, at about 500 bytes each: 2 MB. What comes beyond is only in the totals.
+const MOST_ROWS: usize = 4096;
+
+/// Events by type; failures by their exact count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// connect() calls that failed.
+    pub connect_failed: u64,
+    /// bind() calls that failed.
+    pub bind_failed: u64,
+    /// TIME_WAITs and FIN_WAIT2 mini-sockets born.
+    pub time_wait: u64,
+    /// Of those, concluded from state changes.
+    pub time_wait_inferred: u64,
+    /// TIME_WAITs that gave their port back.
+    pub time_wait_end: u64,
+    /// Connections established; 0 unless all events were asked for.
+    pub opened: u64,
+    /// Connections closed; 0 unless all events were asked for.
+    pub closed: u64,
+}
+
+impl Totals {
+    fn add(&mut self, kind: Kind, inferred: bool, count: u64) {
+        let total = match kind {
+            Kind::ConnectFailed => &mut self.connect_failed,
+            Kind::BindFailed => &mut self.bind_failed,
+            Kind::TimeWait => {
+                self.time_wait_inferred += if inferred { count } else { 0 };
+                &mut self.time_wait
+            }
+            Kind::TimeWaitEnd => &mut self.time_wait_end,
+            Kind::Opened => &mut self.opened,
+            Kind::Closed => &mut self.closed,
+        };
+        *total += count;
+    }
+
+    /// connect() and bind() calls that failed.
+    pub fn failed(&self) -> u64 {
+        self.connect_failed + self.bind_failed
+    }
+}
+
+/// What one process did in one place.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The process; its thread is that of the first event.
+    pub owner: Owner,
+    /// The rest of who it is.
+    pub who: Arc<Identity>,
+    /// Where.
+    pub place: Place,
+    /// How much.
+    pub totals: Totals,
+    /// Failures by errno and cause; the counts are exact.
+    pub failures: BTreeMap<(Option<Error>, Cause), u64>,
+}
+
+/// Adds events up.
+#[derive(Debug, Default)]
+pub struct Tally {
+    totals: Totals,
+    rows: HashMap<(u32, u64, Place), Row>,
+    beyond: u64,
+}
+
+impl Tally {
+    /// Adds one event; not a failure.
+    pub fn event(&mut self, event: &Event, who: &Arc<Identity>) {
+        self.totals.add(event.kind, event.inferred, 1);
+        if let Some(row) = self.row(event, who) {
+            row.totals.add(event.kind, event.inferred, 1);
+        }
+    }
+
+    /// Adds failures.
+    pub fn failure(&mut self, failure: &Failure, who: &Arc<Identity>) {
+        let first = &failure.first;
+        self.totals.add(first.kind, first.inferred, failure.count);
+        if let Some(row) = self.row(first, who) {
+            row.totals.add(first.kind, first.inferred, failure.count);
+            let why = (first.errno, first.cause.unwrap_or(Cause::Other));
+            *row.failures.entry(why).or_default() += failure.count;
+        }
+    }
+
+    fn row(&mut self, event: &Event, who: &Arc<Identity>) -> Option<&mut Row> {
+        let place = Place::of(event);
+        let key = (event.owner.tgid, event.owner.start_ns, place);
+        if self.rows.len() >= MOST_ROWS && !self.rows.contains_key(&key) {
+            self.beyond += 1;
+            return None;
+        }
+        Some(self.rows.entry(key).or_insert_with(|| Row {
+            owner: event.owner,
+            who: Arc::clone(who),
+            place,
+            totals: Totals::default(),
+            failures: BTreeMap::new(),
+        }))
+    }
+
+    /// Everything so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Events and failure lines that found no row and are only in the totals.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
+    /// The rows: most failures first, then most TIME_WAITs, then most connections.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.rows.values().cloned().collect();
+        rows.sort_by_key(|row| {
+            let totals = &row.totals;
+            (
+                std::cmp::Reverse((totals.failed(), totals.time_wait, totals.opened)),
+                row.owner.tgid,
+                row.place,
+            )
+        });
+        rows
+    }
+}

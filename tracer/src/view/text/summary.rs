@@ -1,0 +1,149 @@
+/*! The summary at the end: totals, who did most of it, and what was lost. */
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::columns::{Colour, Columns, arrow, grouped, span};
+use crate::source::{About, Lost};
+use crate::stream::tally::Row;
+use crate::view::{Summary, escape};
+
+/// Rows shown; the rest is counted.
+const ROWS: usize = 10;
+
+/// Writes the summary.
+pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
+    let faint = columns.style(Colour::Faint);
+    let totals = &summary.totals;
+    writeln!(
+        out,
+        "{faint}summary of {}{faint:#}",
+        span(summary.duration_ns)
+    )?;
+    let inferred = match totals.time_wait_inferred {
+        0 => String::new(),
+        some => format!("{} of them inferred", grouped(some)),
+    };
+    for (words, count, note) in [
+        ("connect() failed", totals.connect_failed, ""),
+        ("bind() failed", totals.bind_failed, ""),
+        ("TIME_WAIT", totals.time_wait, inferred.as_str()),
+        ("TIME_WAIT freed", totals.time_wait_end, ""),
+        ("opened", totals.opened, ""),
+        ("closed", totals.closed, ""),
+    ] {
+        // The first three are what the stream is about; the others only when asked for.
+        let asked_for = matches!(words, "connect() failed" | "bind() failed" | "TIME_WAIT");
+        if count > 0 || asked_for {
+            let line = format!("  {words:<17} {:>11}  {note}", grouped(count));
+            writeln!(out, "{}", line.trim_end())?;
+        }
+    }
+    rows(summary, columns, out)?;
+    let loss = &summary.loss;
+    if loss.lost.total() == 0 {
+        writeln!(out, "  lost              nothing")?;
+    } else {
+        let bad = columns.style(Colour::Bad);
+        writeln!(
+            out,
+            "  {bad}lost              {}{bad:#}",
+            reasons(&loss.lost)
+        )?;
+    }
+    if loss.recursion_skipped > 0 {
+        writeln!(
+            out,
+            "  recursion         {} skipped by the kernel, {} made up for",
+            grouped(loss.recursion_skipped),
+            grouped(loss.recursion_rescued)
+        )?;
+    }
+    writeln!(
+        out,
+        "  {faint}seen with         {}{faint:#}",
+        seen_with(&summary.about)
+    )
+}
+
+fn rows(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
+    let shown = &summary.rows[..summary.rows.len().min(ROWS)];
+    let names: Vec<(String, String)> = shown
+        .iter()
+        .map(|row| (name(row), arrow(&row.place)))
+        .collect();
+    let width = |pick: fn(&(String, String)) -> &String| {
+        let widths = names.iter().map(|pair| pick(pair).chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let (process, place) = (width(|pair| &pair.0), width(|pair| &pair.1));
+    for (row, (name, arrow)) in shown.iter().zip(&names) {
+        write!(out, "  {name:<process$}  {arrow:<place$}")?;
+        let mut separator = "  ";
+        for ((errno, cause), count) in &row.failures {
+            let errno = errno.map_or_else(|| "failed".into(), crate::event::Error::name);
+            let bad = columns.style(Colour::Bad);
+            write!(
+                out,
+                "{separator}{} {bad}{errno}{bad:#} {}",
+                grouped(*count),
+                cause.name()
+            )?;
+            separator = ", ";
+        }
+        for (words, count) in [
+            ("TIME_WAIT", row.totals.time_wait),
+            ("freed", row.totals.time_wait_end),
+            ("opened", row.totals.opened),
+            ("closed", row.totals.closed),
+        ] {
+            if count > 0 {
+                write!(out, "{separator}{} {words}", grouped(count))?;
+                separator = ", ";
+            }
+        }
+        out.push(b'\n');
+    }
+    let more = summary.rows.len() - shown.len();
+    if more > 0 || summary.beyond > 0 {
+        let least = if summary.beyond > 0 { "at least " } else { "" };
+        writeln!(out, "  and {least}{} more", grouped(more as u64))?;
+    }
+    Ok(())
+}
+
+fn name(row: &Row) -> String {
+    if row.owner.tgid == 0 {
+        return "?".to_owned();
+    }
+    let comm = escape::terminal(row.owner.comm.bytes());
+    format!("{comm}[{}]", row.owner.tgid)
+}
+
+/// `1,204 ring buffer full, 3 recursion`
+pub(super) fn reasons(lost: &Lost) -> String {
+    let reasons = lost.reasons();
+    let some = reasons.iter().filter(|(_, count)| *count > 0);
+    let some: Vec<String> = some
+        .map(|(reason, count)| format!("{} {reason}", grouped(*count)))
+        .collect();
+    some.join(", ")
+}
+
+/// `trampoline (connect, state), tracepoint (bind); Linux 6.1.0`
+pub(crate) fn seen_with(about: &About) -> String {
+    let mut facts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (fact, backend) in &about.backend {
+        facts.entry(backend).or_default().push(fact);
+    }
+    let mut parts: Vec<String> = Vec::new();
+    if let ([backend], 1) = (facts.keys().collect::<Vec<_>>().as_slice(), facts.len()) {
+        parts.push((**backend).to_owned());
+    } else {
+        for (backend, facts) in &facts {
+            parts.push(format!("{backend} ({})", facts.join(", ")));
+        }
+    }
+    let kernel = escape::terminal(about.kernel.as_bytes());
+    format!("{}; Linux {kernel}", parts.join(", "))
+}
