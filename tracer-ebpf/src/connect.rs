@@ -393,6 +393,9 @@ unsafe fn returned(sk: Pointer, (address, port): ([u8; 16], u16), result: i32) {
             event.tuple.family = Typed::load::<u16>(sk, offset!(skc_family));
             event.tuple.sport = Typed::load::<u16>(sk, offset!(skc_num));
         }
+        if event.tuple.family == AF_INET {
+            event.tuple.src = mapped(0);
+        }
         event.tuple.dst = address;
         event.tuple.dport = port;
         if errno == EADDRNOTAVAIL {

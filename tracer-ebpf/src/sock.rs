@@ -158,8 +158,7 @@ pub(crate) unsafe fn is_tcp<L: Load>(sk: Pointer) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let family = L::load::<u16>(sk, offset!(skc_family));
-        L::load::<u16>(sk, offset!(sk_protocol)) == TCP
-            && (family == AF_INET || family == AF_INET6)
+        L::load::<u16>(sk, offset!(sk_protocol)) == TCP && (family == AF_INET || family == AF_INET6)
     }
 }
 

@@ -162,7 +162,10 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             owner,
             cookie,
         };
-        if SOCKETS.insert(&key(sk), &socket, u64::from(BPF_ANY)).is_err() {
+        if SOCKETS
+            .insert(&key(sk), &socket, u64::from(BPF_ANY))
+            .is_err()
+        {
             count(Counter::SocketsFull);
         }
     }
@@ -279,7 +282,10 @@ unsafe fn closing(sk: Pointer) {
             owner,
             cookie,
         };
-        if SOCKETS.insert(&key(sk), &socket, u64::from(BPF_ANY)).is_err() {
+        if SOCKETS
+            .insert(&key(sk), &socket, u64::from(BPF_ANY))
+            .is_err()
+        {
             count(Counter::SocketsFull);
         }
     }

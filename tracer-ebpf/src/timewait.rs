@@ -143,7 +143,14 @@ pub(crate) fn timewait_kill(ctx: FEntryContext) -> i32 {
         let tw: Pointer = ctx.arg(0);
         let expires = Typed::load::<u64>(tw, offset!(tw_timer) + offset!(timer_expires));
         let expired = expires.wrapping_sub(bpf_jiffies64()) as i64 <= 0;
-        ended::<Typed>(tw, if expired { reason::EXPIRED } else { reason::EARLY });
+        ended::<Typed>(
+            tw,
+            if expired {
+                reason::EXPIRED
+            } else {
+                reason::EARLY
+            },
+        );
     }
     0
 }

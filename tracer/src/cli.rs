@@ -1,1 +1,177 @@
-/*! To come. */
+/*! The command line. The comments on the options are the help. */
+
+pub mod values;
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use self::values::{Bytes, DestinationFilter};
+use crate::host::netns::Selector;
+use crate::kernel::trial::Choice;
+
+/// Names the process that leaks or burns TCP connections until connect() says EADDRNOTAVAIL.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tracer",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done; 1 failed; 2 usage; 3 this kernel or these privileges don't allow tracing."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// One file of `commands/` each.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show connect and bind failures and TIME_WAITs with their owners, as they happen.
+    ///
+    /// Text folds what is alike into one line a second; JSON has one line for each TIME_WAIT and
+    /// exact counts for failures. The stream ends with Ctrl-C, after --duration or when its reader
+    /// closes the pipe, with a summary that says what was lost.
+    Watch(Box<WatchArgs>),
+    /// Show what this kernel and these privileges allow, and how to get what is missing.
+    Doctor(DoctorArgs),
+}
+
+/// How to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns for people.
+    #[default]
+    Text,
+    /// One JSON object a line, schema 1.
+    Json,
+}
+
+/// Options of `tracer watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// How to write.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+
+    /// Show connections that open and close too, and in text how TIME_WAITs end.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Text: a line for each event instead of one a second for those that are alike.
+    /// Failures come with their count all the same.
+    #[arg(long)]
+    pub each: bool,
+
+    /// End after this time: 500ms, 30s, 5m, 1h.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub duration: Option<Duration>,
+
+    /// Whose events to show.
+    #[command(flatten)]
+    pub filters: Filters,
+
+    /// How to look.
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// Whose events to show. Several of one option mean any of them; different options mean all.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub struct Filters {
+    /// Only this process. May be given several times.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+
+    /// Only processes or threads of this name. May be given several times.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub comm: Vec<String>,
+
+    /// Only this destination: 10.0.0.0/8, 10.0.0.2:6432, fd00::/8, [fd00::/8]:6432.
+    /// May be given up to 16 times.
+    #[arg(long, value_name = "CIDR[:PORT]")]
+    pub dst: Vec<DestinationFilter>,
+
+    /// Only this container: the start of its id, or a part of its pod uid or cgroup path.
+    /// May be given several times.
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub container: Vec<String>,
+
+    /// Only this network namespace: its inode (4026531840), a path (/run/netns/NAME) or pid:N.
+    /// May be given several times.
+    #[arg(long, value_name = "INODE|PATH|pid:N")]
+    pub netns: Vec<Selector>,
+}
+
+/// How to look: memory and backend.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tuning")]
+pub struct Tuning {
+    /// Kernel memory for events not yet read: a power of two from 64K to 1G. 8M holds 49,900.
+    #[arg(long, value_name = "BYTES", default_value = "8M")]
+    pub ring_size: Bytes,
+
+    /// Connections followed at a time; about 170 bytes of kernel memory each.
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    pub max_sockets: u32,
+
+    /// The hooks to use: the best this kernel has, or tracepoints only.
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: Backend,
+}
+
+/// Which hooks may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The best this kernel has, hook by hook.
+    #[default]
+    Auto,
+    /// Tracepoints only.
+    Tracepoint,
+}
+
+impl From<Backend> for Choice {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::Tracepoint => Self::Tracepoint,
+        }
+    }
+}
+
+/// Options of `tracer doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How to write.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// Options of `tracer demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How to run out of ports.
+    #[arg(value_enum)]
+    pub scenario: Scenario,
+
+    /// Source ports the client has.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(2..=28_232))]
+    pub ports: u16,
+
+    /// How to write.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// A way to run out of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// A connection per query, closed at once: TIME_WAIT takes the ports.
+    Churn,
+    /// Connections that are never closed: ESTABLISHED takes the ports.
+    Leak,
+}
+
+#[cfg(test)]
+mod tests;

@@ -197,7 +197,7 @@ impl EndReason {
 }
 
 /// How sure it is that the process named is the one behind the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ownership {
     /// It called connect(), and was seen to; or it accepted and closed.
     Seen,

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::event::Event;
 
+mod births;
 mod live;
 
 pub use live::{Kernel, Live};
@@ -24,6 +25,8 @@ pub struct Batch {
     pub failures: Vec<Failure>,
     /// Records that were no events.
     pub malformed: u64,
+    /// What the kernel side had to say in words.
+    pub surprises: Vec<String>,
 }
 
 impl Batch {
@@ -32,6 +35,7 @@ impl Batch {
         self.events.clear();
         self.failures.clear();
         self.malformed = 0;
+        self.surprises.clear();
     }
 
     /// Whether the drain brought nothing.
@@ -75,7 +79,7 @@ impl Failure {
 pub struct Loss {
     /// Events that happened and were not accounted.
     pub lost: Lost,
-    /// State changes the kernel skipped because a program would have interrupted itself.
+    /// Runs the kernel skipped because a program would have interrupted itself.
     pub recursion_skipped: u64,
     /// Of those, handled by the second copy of the program.
     pub recursion_rescued: u64,

@@ -2,10 +2,44 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use tracer_ebpf::MAX_DESTINATIONS;
+
+use crate::cli::{Cli, Format, Verb};
+
+pub mod doctor;
+pub mod watch;
+
 /// Parses the command line and runs its verb.
 ///
 /// # Errors
 /// What the verb could not do, as one chain of sentences.
 pub fn run() -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+    match parse() {
+        Ok(Cli { verb }) => match verb {
+            Verb::Watch(args) => watch::run(&args),
+            Verb::Doctor(args) => doctor::run(args.output == Format::Json),
+        },
+        Err(error) => {
+            // Help may be piped into a pager that was closed: nothing to do about it.
+            error.print().ok();
+            Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)))
+        }
+    }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse()?;
+    if let Verb::Watch(args) = &cli.verb
+        && args.filters.dst.len() > MAX_DESTINATIONS
+    {
+        let words = format!(
+            "--dst was given {} times, and the kernel side compares at most {MAX_DESTINATIONS} networks; \
+             merge some, as in 10.0.0.0/8",
+            args.filters.dst.len()
+        );
+        return Err(Cli::command().error(ErrorKind::TooManyValues, words));
+    }
+    Ok(cli)
 }

@@ -237,7 +237,7 @@ impl Btf {
             match found.kind {
                 kind::STRUCT | kind::UNION => return Some(found),
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    id = found.target
+                    id = found.target;
                 }
                 _ => return None,
             }

@@ -1,27 +1,16 @@
 /*! The hooks, by what they give and by backend: one table for loading, trials and `doctor`. */
 
-/// Where a program attaches.
+/// What a program attaches to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum Kind {
     /// A typed tracepoint.
-    TpBtf(&'static str),
+    TpBtf,
     /// Entry of a kernel function.
-    Fentry(&'static str),
+    Fentry,
     /// Return of a kernel function.
-    Fexit(&'static str),
+    Fexit,
     /// A tracepoint of category `syscalls`.
-    Syscall(&'static str),
-}
-
-impl Target {
-    /// Name of the tracepoint or function.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::TpBtf(name) | Self::Fentry(name) | Self::Fexit(name) | Self::Syscall(name) => {
-                name
-            }
-        }
-    }
+    Syscall,
 }
 
 /// One program of the object and its place.
@@ -29,24 +18,37 @@ impl Target {
 pub struct Hook {
     /// Name of the program in the object.
     pub program: &'static str,
-    /// Where it attaches.
-    pub target: Target,
+    /// What it attaches to.
+    pub kind: Kind,
+    /// Its place for people: kind and name, `fexit/inet_hash_connect`.
+    pub place: &'static str,
     /// Whether the hooks of its group do without it: its function is absent from kernels built without IPv6.
     pub optional: bool,
 }
 
-const fn hook(program: &'static str, target: Target) -> Hook {
+impl Hook {
+    /// Name of the tracepoint or function.
+    pub fn target(&self) -> &'static str {
+        self.place
+            .rsplit_once('/')
+            .map_or(self.place, |(_, name)| name)
+    }
+}
+
+const fn hook(program: &'static str, kind: Kind, place: &'static str) -> Hook {
     Hook {
         program,
-        target,
+        kind,
+        place,
         optional: false,
     }
 }
 
-const fn optional(program: &'static str, target: Target) -> Hook {
+const fn optional(program: &'static str, kind: Kind, place: &'static str) -> Hook {
     Hook {
         program,
-        target,
+        kind,
+        place,
         optional: true,
     }
 }
@@ -58,7 +60,7 @@ pub struct Group {
     pub fact: &'static str,
     /// `trampoline` or `tracepoint`.
     pub backend: &'static str,
-    /// The same for people.
+    /// The fact for people; the same for both backends.
     pub gives: &'static str,
     /// Its programs.
     pub hooks: &'static [Hook],
@@ -79,8 +81,8 @@ pub const STATE: Group = Group {
     backend: TRACEPOINT,
     gives: "who opens, closes first, and fails later (refused, timed out)",
     hooks: &[
-        hook("state", Target::TpBtf("inet_sock_set_state")),
-        hook("state_again", Target::TpBtf("inet_sock_set_state")),
+        hook("state", Kind::TpBtf, "tp_btf/inet_sock_set_state"),
+        hook("state_again", Kind::TpBtf, "tp_btf/inet_sock_set_state"),
     ],
 };
 
@@ -88,12 +90,12 @@ pub const STATE: Group = Group {
 pub const CONNECT_TRAMPOLINE: Group = Group {
     fact: "connect",
     backend: TRAMPOLINE,
-    gives: "errno, cause and port-search time of connect()",
+    gives: "errno and cause of connect()",
     hooks: &[
-        hook("hash_connect_v4", Target::Fexit("inet_hash_connect")),
-        optional("hash_connect_v6", Target::Fexit("inet6_hash_connect")),
-        hook("tcp_connect_v4", Target::Fexit("tcp_v4_connect")),
-        optional("tcp_connect_v6", Target::Fexit("tcp_v6_connect")),
+        hook("hash_connect_v4", Kind::Fexit, "fexit/inet_hash_connect"),
+        optional("hash_connect_v6", Kind::Fexit, "fexit/inet6_hash_connect"),
+        hook("tcp_connect_v4", Kind::Fexit, "fexit/tcp_v4_connect"),
+        optional("tcp_connect_v6", Kind::Fexit, "fexit/tcp_v6_connect"),
     ],
 };
 
@@ -101,10 +103,10 @@ pub const CONNECT_TRAMPOLINE: Group = Group {
 pub const CONNECT_SYSCALL: Group = Group {
     fact: "connect",
     backend: TRACEPOINT,
-    gives: "errno of connect(); io_uring's is inferred",
+    gives: "errno and cause of connect()",
     hooks: &[
-        hook("connect_enter", Target::Syscall("sys_enter_connect")),
-        hook("connect_exit", Target::Syscall("sys_exit_connect")),
+        hook("connect_enter", Kind::Syscall, "syscalls/sys_enter_connect"),
+        hook("connect_exit", Kind::Syscall, "syscalls/sys_exit_connect"),
     ],
 };
 
@@ -114,8 +116,8 @@ pub const BIND_TRAMPOLINE: Group = Group {
     backend: TRAMPOLINE,
     gives: "errno and cause of bind()",
     hooks: &[
-        hook("bind_v4", Target::Fexit("inet_bind")),
-        optional("bind_v6", Target::Fexit("inet6_bind")),
+        hook("bind_v4", Kind::Fexit, "fexit/inet_bind"),
+        optional("bind_v6", Kind::Fexit, "fexit/inet6_bind"),
     ],
 };
 
@@ -123,10 +125,10 @@ pub const BIND_TRAMPOLINE: Group = Group {
 pub const BIND_SYSCALL: Group = Group {
     fact: "bind",
     backend: TRACEPOINT,
-    gives: "errno of bind(); io_uring's is not seen",
+    gives: "errno and cause of bind()",
     hooks: &[
-        hook("bind_enter", Target::Syscall("sys_enter_bind")),
-        hook("bind_exit", Target::Syscall("sys_exit_bind")),
+        hook("bind_enter", Kind::Syscall, "syscalls/sys_enter_bind"),
+        hook("bind_exit", Kind::Syscall, "syscalls/sys_exit_bind"),
     ],
 };
 
@@ -134,10 +136,10 @@ pub const BIND_SYSCALL: Group = Group {
 pub const BIRTH_TRAMPOLINE: Group = Group {
     fact: "time_wait",
     backend: TRAMPOLINE,
-    gives: "births of TIME_WAIT, exact",
+    gives: "exact births of TIME_WAIT",
     hooks: &[
-        hook("timewait_alloc", Target::Fexit("inet_twsk_alloc")),
-        hook("timewait_alloc_again", Target::Fexit("inet_twsk_alloc")),
+        hook("timewait_alloc", Kind::Fexit, "fexit/inet_twsk_alloc"),
+        hook("timewait_alloc_again", Kind::Fexit, "fexit/inet_twsk_alloc"),
     ],
 };
 
@@ -145,26 +147,31 @@ pub const BIRTH_TRAMPOLINE: Group = Group {
 pub const BIRTH_TIMER: Group = Group {
     fact: "time_wait",
     backend: TRACEPOINT,
-    gives: "births of TIME_WAIT, exact",
-    hooks: &[hook("timewait_timer_start", Target::TpBtf("timer_start"))],
+    gives: "exact births of TIME_WAIT",
+    hooks: &[hook(
+        "timewait_timer_start",
+        Kind::TpBtf,
+        "tp_btf/timer_start",
+    )],
 };
 
 /// Ends of TIME_WAITs, by trampolines.
 pub const END_TRAMPOLINE: Group = Group {
     fact: "time_wait_end",
     backend: TRAMPOLINE,
-    gives: "ends of TIME_WAIT, expired or early",
-    hooks: &[hook("timewait_kill", Target::Fentry("inet_twsk_kill"))],
+    gives: "ends of TIME_WAIT",
+    hooks: &[hook("timewait_kill", Kind::Fentry, "fentry/inet_twsk_kill")],
 };
 
 /// Ends of TIME_WAITs, by timers.
 pub const END_TIMER: Group = Group {
     fact: "time_wait_end",
     backend: TRACEPOINT,
-    gives: "ends of TIME_WAIT by their timer; early ends are not seen",
+    gives: "ends of TIME_WAIT",
     hooks: &[hook(
         "timewait_timer_expire",
-        Target::TpBtf("timer_expire_entry"),
+        Kind::TpBtf,
+        "tp_btf/timer_expire_entry",
     )],
 };
 

@@ -1,7 +1,7 @@
 /*!
 Addresses of kernel functions, from /proc/kallsyms.
 
-Only `tw_timer_handler` is of interest: a kernel timer with this handler is a TIME_WAIT.
+Only `tw_timer_handler` is of interest: a kernel timer with this handler is a `TIME_WAIT`.
 */
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader};
 /// Where the kernel lists its symbols.
 pub const PATH: &str = "/proc/kallsyms";
 
-/// The handler of every TIME_WAIT timer.
+/// The handler of every `TIME_WAIT` timer.
 pub const TW_TIMER_HANDLER: &str = "tw_timer_handler";
 
 /// What the list says about a symbol.

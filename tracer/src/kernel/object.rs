@@ -6,7 +6,7 @@ use aya::{
 };
 use tracer_ebpf::{Config, Layout, names};
 
-use super::hooks::{Hook, Target};
+use super::hooks::{Hook, Kind};
 
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
@@ -63,11 +63,11 @@ pub fn open(btf: &Btf, layout: &Layout, config: &Config, sizes: &Sizes) -> Resul
 /// # Errors
 /// What the verifier or the kernel refused.
 pub fn load(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<(), ProgramError> {
-    match (program(ebpf, hook)?, hook.target) {
-        (Program::BtfTracePoint(program), Target::TpBtf(name)) => program.load(name, btf),
-        (Program::FEntry(program), Target::Fentry(name)) => program.load(name, btf),
-        (Program::FExit(program), Target::Fexit(name)) => program.load(name, btf),
-        (Program::TracePoint(program), Target::Syscall(_)) => program.load(),
+    match (program(ebpf, hook)?, hook.kind) {
+        (Program::BtfTracePoint(program), Kind::TpBtf) => program.load(hook.target(), btf),
+        (Program::FEntry(program), Kind::Fentry) => program.load(hook.target(), btf),
+        (Program::FExit(program), Kind::Fexit) => program.load(hook.target(), btf),
+        (Program::TracePoint(program), Kind::Syscall) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -77,13 +77,11 @@ pub fn load(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<(), ProgramError>
 /// # Errors
 /// What the kernel refused.
 pub fn attach(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
-    match (program(ebpf, hook)?, hook.target) {
-        (Program::BtfTracePoint(program), _) => program.attach().map(drop),
-        (Program::FEntry(program), _) => program.attach().map(drop),
-        (Program::FExit(program), _) => program.attach().map(drop),
-        (Program::TracePoint(program), Target::Syscall(name)) => {
-            program.attach("syscalls", name).map(drop)
-        }
+    match program(ebpf, hook)? {
+        Program::BtfTracePoint(program) => program.attach().map(drop),
+        Program::FEntry(program) => program.attach().map(drop),
+        Program::FExit(program) => program.attach().map(drop),
+        Program::TracePoint(program) => program.attach("syscalls", hook.target()).map(drop),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }

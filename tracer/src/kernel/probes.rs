@@ -18,7 +18,7 @@ use tracer_ebpf::{
 
 use super::hooks::{
     BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, Group, Hook, INFERRED,
-    NONE, STATE, Target,
+    Kind, NONE, STATE,
 };
 use super::object::{self, Sizes};
 use super::trial::{self, Choice, Kernel, open_words, words};
@@ -184,7 +184,7 @@ impl Probes {
             .collect();
         for hook in &hooks {
             let program = |source| AttachError::Program {
-                hook: hook.target.name(),
+                hook: hook.target(),
                 source: Box::new(source),
             };
             object::load(&mut ebpf, &kernel.btf, hook).map_err(program)?;
@@ -194,10 +194,10 @@ impl Probes {
         fill(&mut ebpf, options)?;
         for hook in &hooks {
             let program = |source| AttachError::Program {
-                hook: hook.target.name(),
+                hook: hook.target(),
                 source: Box::new(source),
             };
-            if matches!(hook.target, Target::Syscall(_)) {
+            if hook.kind == Kind::Syscall {
                 tracefs::with(|| object::attach(&mut ebpf, hook))
                     .map_err(AttachError::Tracefs)?
                     .map_err(program)?;
@@ -290,7 +290,7 @@ impl Probes {
         self.misses = Some(self.misses());
         for hook in std::mem::take(&mut self.attached) {
             object::unload(&mut self.ebpf, hook).map_err(|source| AttachError::Program {
-                hook: hook.target.name(),
+                hook: hook.target(),
                 source: Box::new(source),
             })?;
         }

@@ -12,10 +12,11 @@ use tracer_ebpf::{Config, Layout};
 use super::btf::VMLINUX;
 use super::hooks::{
     BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL,
-    CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, STATE, TRAMPOLINE, Target,
+    CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind, STATE, TRAMPOLINE,
 };
 use super::layout::{self, REQUIRED};
 use super::object::{self, Sizes};
+use super::preflight::HookTrial;
 use super::probes::AttachError;
 use super::{kallsyms, tracefs};
 
@@ -68,7 +69,7 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
     let layout = offsets.layout;
     let mut config = features(&btf, &layout)?;
     config.tw_timer_handler =
-        kallsyms::lookup("tw_timer_handler").map_or(0, kallsyms::Symbol::address);
+        kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address);
     let mut trials = Vec::new();
     let mut ebpf =
         object::open(&btf, &layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
@@ -136,6 +137,30 @@ impl Kernel {
     }
 }
 
+/// The trials for `doctor`: each hook once, its copies together.
+///
+/// # Errors
+/// As [`run`].
+pub fn report(choice: Choice) -> Result<Vec<HookTrial>, AttachError> {
+    let mut hooks: Vec<HookTrial> = Vec::new();
+    for trial in run(choice)?.trials {
+        match hooks.iter_mut().find(|hook| hook.hook == trial.hook.place) {
+            Some(hook) => {
+                if hook.result.is_ok() {
+                    hook.result = trial.result;
+                }
+            }
+            None => hooks.push(HookTrial {
+                hook: trial.hook.place,
+                backend: trial.group.backend,
+                gives: trial.group.gives,
+                result: trial.result,
+            }),
+        }
+    }
+    Ok(hooks)
+}
+
 /// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.
 fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
     let mut refused = None;
@@ -165,10 +190,12 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
             }
         }
     }
-    Err(refused.map_or(AttachError::NoHook, |source| AttachError::Program {
-        hook: "inet_sock_set_state",
-        source: Box::new(source),
-    }))
+    Err(
+        refused.map_or(AttachError::NoHook, |source| AttachError::Program {
+            hook: "inet_sock_set_state",
+            source: Box::new(source),
+        }),
+    )
 }
 
 /// Why a hook is not even tried.
@@ -197,7 +224,7 @@ fn refused_by_us(
     }
     let needs: &[&str] = match group.fact {
         "time_wait" | "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
-        _ if matches!(hook.target, Target::Syscall(_)) => &["task_files", "files_fdt", "fdt_fd"],
+        _ if hook.kind == Kind::Syscall => &["task_files", "files_fdt", "fdt_fd"],
         _ => &[],
     };
     needs
@@ -209,7 +236,7 @@ fn refused_by_us(
 /// Loads, attaches and takes out one program.
 fn one(ebpf: &mut aya::Ebpf, btf: &Btf, hook: &Hook) -> Result<(), String> {
     object::load(ebpf, btf, hook).map_err(|error| words(&error))?;
-    let attached = if matches!(hook.target, Target::Syscall(_)) {
+    let attached = if hook.kind == Kind::Syscall {
         tracefs::with(|| object::attach(ebpf, hook).map_err(|error| words(&error)))
             .map_err(|error| format!("tracefs cannot be mounted: {error}"))
             .flatten()

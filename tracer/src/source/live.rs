@@ -1,7 +1,7 @@
 /*! The running kernel as a [`Source`]: ring buffer records, failure counts turned into steps, counters. */
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,8 +10,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey};
 
+use super::births::Births;
 use super::{About, Batch, Failure, Loss, Lost, Source};
-use crate::event::Event;
+use crate::event::{Event, Kind};
+use crate::kernel::hooks::NONE;
+use crate::kernel::probes::{Misses, Probes};
 
 /// Shortest time between two reads of the failures map: reading it costs a
 /// system call an entry, and what it holds is not lost by waiting.
@@ -20,14 +23,16 @@ const SHORTEST_GAP: Duration = Duration::from_millis(200);
 /// Longest time a failure whose sample was skipped waits to be reported.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 
-/// The attached programs, as far as a stream needs them. `as_fd` is the ring
-/// buffer's descriptor, readable when the kernel side forced a wake-up.
-pub trait Kernel: AsFd {
+/// The attached programs, as far as a stream needs them.
+pub trait Kernel {
+    /// The ring buffer's descriptor: readable when the kernel side forced a wake-up.
+    fn ring(&self) -> BorrowedFd<'_>;
+
     /// Hands every record the ring buffer holds to `each`.
-    ///
-    /// # Errors
-    /// When the ring buffer cannot be read.
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> anyhow::Result<()>;
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8]));
+
+    /// What the kernel side had to say in words since the last call.
+    fn surprises(&mut self) -> Vec<String>;
 
     /// The failures map as it is: absolute counts.
     ///
@@ -41,17 +46,45 @@ pub trait Kernel: AsFd {
     /// When the map cannot be read.
     fn counters(&mut self) -> anyhow::Result<[u64; COUNTERS as usize]>;
 
-    /// How often the kernel skipped the first copy of a program.
-    ///
-    /// # Errors
-    /// When the kernel does not say.
-    fn recursion(&mut self) -> anyhow::Result<u64>;
+    /// Runs of programs the kernel skipped.
+    fn misses(&self) -> Misses;
 
     /// Detaches the programs; the maps stay readable. Doing it again does nothing.
     ///
     /// # Errors
     /// When a program cannot be detached.
     fn detach(&mut self) -> anyhow::Result<()>;
+}
+
+impl Kernel for Probes {
+    fn ring(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring buffer is open as long as the probes it belongs to.
+        unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
+        self.drain(each);
+    }
+
+    fn surprises(&mut self) -> Vec<String> {
+        self.surprises()
+    }
+
+    fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
+        Ok(Probes::failures(self)?)
+    }
+
+    fn counters(&mut self) -> anyhow::Result<[u64; COUNTERS as usize]> {
+        Ok(Probes::counters(self)?)
+    }
+
+    fn misses(&self) -> Misses {
+        self.misses()
+    }
+
+    fn detach(&mut self) -> anyhow::Result<()> {
+        Ok(Probes::detach(self)?)
+    }
 }
 
 /// The running kernel.
@@ -63,6 +96,7 @@ pub struct Live<K: Kernel> {
     sampled: bool,
     failures_read: Option<Instant>,
     undecodable: u64,
+    births: Option<Births>,
 }
 
 impl<K: Kernel> Live<K> {
@@ -71,6 +105,9 @@ impl<K: Kernel> Live<K> {
     /// `about.clock_offset_ns` is measured here.
     pub fn new(kernel: K, mut about: About) -> Self {
         about.clock_offset_ns = clock_offset();
+        // Where no end comes, nothing would ever forget a birth.
+        let ends = about.backend.get("time_wait_end");
+        let births = (ends.map(String::as_str) != Some(NONE)).then(Births::default);
         Self {
             wake: None,
             kernel,
@@ -79,30 +116,36 @@ impl<K: Kernel> Live<K> {
             sampled: false,
             failures_read: None,
             undecodable: 0,
+            births,
         }
     }
 
-    /// The attached programs.
-    pub fn kernel(&mut self) -> &mut K {
-        &mut self.kernel
-    }
-
-    fn drain_ring(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+    fn drain_ring(&mut self, batch: &mut Batch) {
         let before = batch.malformed;
-        let sampled = &mut self.sampled;
-        self.kernel
-            .drain(&mut |record| match Event::decode(record) {
-                Ok(event) if !event.kind.is_failure() => batch.events.push(event),
-                Ok(event) if event.sample => *sampled = true,
-                Ok(event) => batch.failures.push(Failure::single(event)),
-                Err(malformed) => {
-                    log::debug!("{malformed}");
-                    batch.malformed += 1;
+        let Self {
+            kernel,
+            sampled,
+            births,
+            ..
+        } = self;
+        kernel.drain(&mut |record| match Event::decode(record) {
+            Ok(mut event) if !event.kind.is_failure() => {
+                match (event.kind, &mut *births) {
+                    (Kind::TimeWait, Some(births)) => births.remember(&event),
+                    (Kind::TimeWaitEnd, Some(births)) => births.complete(&mut event),
+                    _ => {}
                 }
-            })
-            .context("cannot read the ring buffer")?;
+                batch.events.push(event);
+            }
+            Ok(event) if event.sample => *sampled = true,
+            Ok(event) => batch.failures.push(Failure::single(event)),
+            Err(malformed) => {
+                log::debug!("{malformed}");
+                batch.malformed += 1;
+            }
+        });
+        batch.surprises.extend(kernel.surprises());
         self.undecodable += batch.malformed - before;
-        Ok(())
     }
 
     fn drain_failures(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
@@ -143,7 +186,7 @@ impl<K: Kernel> Live<K> {
 
 impl<K: Kernel> Source for Live<K> {
     fn drain(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.drain_ring(batch)?;
+        self.drain_ring(batch);
         let due = self.failures_read.is_none_or(|read| {
             let gap = if self.sampled {
                 SHORTEST_GAP
@@ -163,7 +206,7 @@ impl<K: Kernel> Source for Live<K> {
             Some(wake) => wake,
             // Here and not in `new`: it must be inside a runtime.
             none => {
-                let ring = self.kernel.as_fd().try_clone_to_owned();
+                let ring = self.kernel.ring().try_clone_to_owned();
                 let wake = ring.and_then(|ring| {
                     // SAFETY: the AsyncFd owns the descriptor, so it stays open while registered.
                     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
@@ -185,17 +228,14 @@ impl<K: Kernel> Source for Live<K> {
         self.kernel
             .detach()
             .context("cannot detach the programs; they end with this process")?;
-        self.drain_ring(batch)?;
+        self.drain_ring(batch);
         self.drain_failures(batch)
     }
 
     fn loss(&mut self) -> anyhow::Result<Loss> {
         // In this order: a skip is counted before it is rescued, so read the
         // other way round every rescue in between would look like a loss.
-        let skipped = self
-            .kernel
-            .recursion()
-            .context("cannot read how often a program was skipped")?;
+        let missed = self.kernel.misses();
         let counters = self
             .kernel
             .counters()
@@ -207,12 +247,12 @@ impl<K: Kernel> Source for Live<K> {
                 ring_full: counter(Counter::RingFull),
                 sockets_full: counter(Counter::SocketsFull),
                 attempts_full: counter(Counter::AttemptsFull),
-                recursion: skipped.saturating_sub(rescued),
+                recursion: missed.state.saturating_sub(rescued) + missed.single,
                 undecodable: self.undecodable,
                 unreadable: counter(Counter::SocketUnreadable),
                 output: 0,
             },
-            recursion_skipped: skipped,
+            recursion_skipped: missed.state + missed.single,
             recursion_rescued: rescued,
             samples_skipped: counter(Counter::SamplesSkipped),
             failures_full: counter(Counter::FailuresFull),

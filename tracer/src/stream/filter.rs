@@ -1,4 +1,4 @@
-/*! The filters user space applies: those by name, which the kernel side does not know. */
+/*! The filters user space applies: those by owner, of which the kernel side knows only the pid. */
 
 use crate::event::Owner;
 use crate::host::process::Identity;
@@ -9,6 +9,8 @@ const LONGEST_COMM: usize = tracer_ebpf::COMM_LEN - 1;
 /// Whose events to show; without any condition everybody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Process ids. The kernel side compares them too, but where it knows no owner it cannot.
+    pub pids: Vec<u32>,
     /// Names of a process or thread, any of which will do.
     pub comms: Vec<String>,
     /// Start of a container id, or a part of a pod uid or cgroup path, any of which will do.
@@ -16,13 +18,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether the owner has one of the names. A name is compared as far as the kernel keeps it.
+    /// Whether the owner has one of the pids and names. A name is compared as far as the kernel
+    /// keeps it.
     pub fn wants(&self, owner: &Owner) -> bool {
-        self.comms.is_empty()
-            || self.comms.iter().any(|comm| {
-                let comm = &comm.as_bytes()[..comm.len().min(LONGEST_COMM)];
-                comm == owner.comm.bytes() || comm == owner.thread.bytes()
-            })
+        let named = |comm: &String| {
+            let comm = &comm.as_bytes()[..comm.len().min(LONGEST_COMM)];
+            comm == owner.comm.bytes() || comm == owner.thread.bytes()
+        };
+        (self.pids.is_empty() || self.pids.contains(&owner.tgid))
+            && (self.comms.is_empty() || self.comms.iter().any(named))
     }
 
     /// Whether the owner's identity is in one of the containers.
@@ -70,6 +74,21 @@ mod tests {
         assert!(!wants("work"));
         assert!(!wants(""));
         assert!(Filter::default().wants(&owner));
+    }
+
+    #[test]
+    fn a_pid_is_not_that_of_an_unknown_owner() {
+        let filter = Filter {
+            pids: vec![7],
+            ..Filter::default()
+        };
+        let owner = |tgid| Owner {
+            tgid,
+            ..Owner::default()
+        };
+        assert!(filter.wants(&owner(7)));
+        assert!(!filter.wants(&owner(8)));
+        assert!(!filter.wants(&owner(0)));
     }
 
     #[test]

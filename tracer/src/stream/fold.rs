@@ -15,7 +15,7 @@ const WINDOW_NS: u64 = 1_000_000_000;
 const MOST_BURSTS: usize = 8192;
 
 /// What makes two events the same fact for a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fact {
     /// The type.
     pub kind: Kind,
@@ -163,7 +163,10 @@ impl Fold {
     pub fn rest(&mut self) -> Vec<Burst> {
         self.since_ns = None;
         let mut bursts: Vec<Burst> = self.bursts.drain().map(|(_, burst)| burst).collect();
-        bursts.sort_by_key(|burst| (burst.since_ns, burst.first.owner.tgid, burst.place));
+        bursts.sort_by_key(|burst| {
+            let tgid = burst.first.owner.tgid;
+            (burst.since_ns, tgid, burst.place, burst.fact)
+        });
         bursts
     }
 }

@@ -36,6 +36,8 @@ pub struct Pump<'a> {
     pub view: &'a mut dyn View,
     /// Where to.
     pub output: &'a Output,
+    /// Says a sentence to people, aside from the stream.
+    pub say: &'a mut dyn FnMut(&str),
 }
 
 impl Pump<'_> {
@@ -102,6 +104,9 @@ impl Pump<'_> {
     }
 
     fn show(&mut self, round: &mut Round) -> anyhow::Result<()> {
+        for words in &round.batch.surprises {
+            (self.say)(words);
+        }
         for index in 0..round.batch.events.len() {
             let event = &round.batch.events[index];
             if let Some(who) = self.who(&event.owner, event.ownership, &round.nobody) {

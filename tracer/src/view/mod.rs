@@ -1,5 +1,6 @@
 /*! One file a renderer; each writes to an `impl Write` and never reads the host. */
 
+pub mod checks;
 pub mod escape;
 pub mod json;
 pub mod text;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use self::summary::seen_with;
+
 use self::columns::{Colour, Columns, arrow, grouped, span, who};
 use super::{Summary, View, escape};
 use crate::event::{Closer, Event, Kind, Ownership, TcpState};

@@ -7,30 +7,31 @@ use std::time::{Duration, Instant};
 use tracer_ebpf::{COUNTERS, FailureCount, FailureKey, cause, flags, kind};
 
 use super::{Kernel, LONGEST_GAP, Live};
-use crate::event::{Cause, Kind};
+use crate::event::{Cause, Direction, Kind, Ownership};
+use crate::kernel::probes::Misses;
 use crate::source::{About, Batch, Source};
 
 struct Fake {
     ring: Vec<Vec<u8>>,
     failures: Vec<(FailureKey, FailureCount)>,
     counters: [u64; COUNTERS as usize],
-    recursion: u64,
+    misses: Misses,
+    surprises: Vec<String>,
     detached: bool,
     wake: (std::io::PipeReader, std::io::PipeWriter),
 }
 
-impl AsFd for Fake {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl Kernel for Fake {
+    fn ring(&self) -> BorrowedFd<'_> {
         self.wake.0.as_fd()
     }
-}
-
-impl Kernel for Fake {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> anyhow::Result<()> {
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
         for record in self.ring.drain(..) {
             each(&record);
         }
-        Ok(())
+    }
+    fn surprises(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.surprises)
     }
     fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
         Ok(self.failures.clone())
@@ -38,8 +39,8 @@ impl Kernel for Fake {
     fn counters(&mut self) -> anyhow::Result<[u64; COUNTERS as usize]> {
         Ok(self.counters)
     }
-    fn recursion(&mut self) -> anyhow::Result<u64> {
-        Ok(self.recursion)
+    fn misses(&self) -> Misses {
+        self.misses
     }
     fn detach(&mut self) -> anyhow::Result<()> {
         self.detached = true;
@@ -52,7 +53,8 @@ fn live() -> Live<Fake> {
         ring: Vec::new(),
         failures: Vec::new(),
         counters: [0; COUNTERS as usize],
-        recursion: 0,
+        misses: Misses::default(),
+        surprises: Vec::new(),
         detached: false,
         wake: std::io::pipe().unwrap(),
     };
@@ -191,7 +193,7 @@ fn what_is_no_event_is_counted_as_lost() {
 #[test]
 fn only_skips_without_rescue_are_losses() {
     let mut live = live();
-    live.kernel.recursion = 12;
+    live.kernel.misses.state = 12;
     live.kernel.counters = [1, 2, 3, 4, 12, 6, 7, 8];
     let loss = live.loss().unwrap();
     assert_eq!(loss.lost.recursion, 0);
@@ -200,8 +202,12 @@ fn only_skips_without_rescue_are_losses() {
     assert_eq!((loss.failures_full, loss.lost.attempts_full), (3, 4));
     assert_eq!((loss.lost.unreadable, loss.samples_skipped), (6, 7));
     assert_eq!(loss.lost.total(), 1 + 2 + 4 + 6);
-    live.kernel.recursion = 15;
-    assert_eq!(live.loss().unwrap().lost.recursion, 3);
+    live.kernel.misses = Misses {
+        state: 15,
+        single: 4,
+    };
+    let loss = live.loss().unwrap();
+    assert_eq!((loss.lost.recursion, loss.recursion_skipped), (7, 19));
 }
 
 #[tokio::test]
@@ -225,4 +231,29 @@ fn the_clock_offset_leads_from_monotonic_to_the_calendar() {
         (calendar - shown).abs() < 1_000_000_000,
         "{calendar} {shown}"
     );
+}
+
+#[test]
+fn an_end_gets_the_owner_of_its_birth() {
+    let mut live = live();
+    let mut birth = event(kind::TIME_WAIT, 0);
+    birth.cause = cause::UNKNOWN;
+    birth.direction = tracer_ebpf::direction::OUT;
+    (birth.owner.tgid, birth.tuple.sport) = (42, 1000);
+    let mut end = event(kind::TIME_WAIT_END, flags::OWNER_UNKNOWN);
+    end.tuple.sport = 1000;
+    let mut stranger = end;
+    stranger.tuple.sport = 1001;
+    live.kernel.ring = vec![record(birth), record(end), record(end), record(stranger)];
+    live.kernel.surprises = vec!["a surprise".into()];
+    let batch = finish(&mut live);
+    let owners: Vec<_> = batch
+        .events
+        .iter()
+        .map(|event| (event.ownership, event.owner.tgid, event.direction))
+        .collect();
+    let known = (Ownership::Seen, 42, Some(Direction::Out));
+    let unknown = (Ownership::Unknown, 0, None);
+    assert_eq!(owners, [known, known, unknown, unknown]);
+    assert_eq!(batch.surprises, ["a surprise"]);
 }

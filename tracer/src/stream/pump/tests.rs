@@ -102,6 +102,7 @@ async fn pump(
         filter,
         view: &mut view,
         output,
+        say: &mut |words| panic!("{words}"),
     };
     let run = pump.run(source, stop);
     let end = tokio::time::timeout(Duration::from_secs(60), run).await;

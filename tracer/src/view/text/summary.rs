@@ -131,7 +131,7 @@ pub(super) fn reasons(lost: &Lost) -> String {
 }
 
 /// `trampoline (connect, state), tracepoint (bind); Linux 6.1.0`
-pub(crate) fn seen_with(about: &About) -> String {
+pub fn seen_with(about: &About) -> String {
     let mut facts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (fact, backend) in &about.backend {
         facts.entry(backend).or_default().push(fact);

@@ -1,0 +1,144 @@
+/*! Values of options, parsed and checked. */
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+
+/// Smallest ring: a multiple of the page size of every machine Linux runs on.
+const SMALLEST_RING: u32 = 64 << 10;
+
+/// Largest ring.
+const LARGEST_RING: u32 = 1 << 30;
+
+/// Why a value is none. The text ends with examples.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadValue {
+    /// Not a destination.
+    #[error("it is no network; write 10.0.0.0/8, 10.0.0.2:6432, fd00::/8 or [fd00::/8]:6432")]
+    Destination,
+    /// Not a time span.
+    #[error("it is no time span above zero; write 500ms, 30s, 5m or 1h")]
+    Duration,
+    /// Not a size of the ring.
+    #[error("it is no power of two from 64K to 1G; write 512K, 8M or 64M")]
+    Bytes,
+}
+
+/// A network and maybe a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationFilter {
+    /// The network; a single address has all its bits.
+    pub network: IpNet,
+    /// The port; `None` for any.
+    pub port: Option<u16>,
+}
+
+impl FromStr for DestinationFilter {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let (network, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (network, port) = rest.split_once(']').ok_or(BadValue::Destination)?;
+                let port = match port {
+                    "" => None,
+                    port => Some(port.strip_prefix(':').ok_or(BadValue::Destination)?),
+                };
+                (network, port)
+            }
+            // With two colons it is an IPv6 network, whose port needs brackets.
+            None => match text.split_once(':') {
+                Some((network, port)) if !port.contains(':') => (network, Some(port)),
+                _ => (text, None),
+            },
+        };
+        let network = network
+            .parse::<IpNet>()
+            .or_else(|_| network.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| BadValue::Destination)?;
+        let port = match port {
+            None => None,
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let port = port.parse().ok().filter(|&port: &u16| port != 0);
+                Some(port.ok_or(BadValue::Destination)?)
+            }
+            Some(_) => return Err(BadValue::Destination),
+        };
+        Ok(Self {
+            network: network.trunc(),
+            port,
+        })
+    }
+}
+
+impl DestinationFilter {
+    /// The form the kernel side compares: address and mask in IPv6 form.
+    pub fn to_wire(self) -> tracer_ebpf::Destination {
+        let (address, mask) = match self.network {
+            IpNet::V4(v4) => {
+                let mask = u128::MAX << (32 - u32::from(v4.prefix_len()));
+                (v4.network().to_ipv6_mapped(), mask)
+            }
+            IpNet::V6(v6) => (v6.network(), u128::from(v6.netmask())),
+        };
+        tracer_ebpf::Destination {
+            address: words(address),
+            mask: words(Ipv6Addr::from(mask)),
+            port: self.port.map_or(0, u32::from),
+            reserved: 0,
+        }
+    }
+}
+
+/// The bytes of an address as two native-endian words.
+fn words(address: Ipv6Addr) -> [u64; 2] {
+    let bytes = address.octets();
+    let word = |from: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[from..from + 8]);
+        u64::from_ne_bytes(word)
+    };
+    [word(0), word(8)]
+}
+
+/// Reads a time span such as `500ms`, `30s`, `5m`, `1h` or `1h30m`.
+///
+/// # Errors
+/// [`BadValue::Duration`].
+pub fn duration(text: &str) -> Result<Duration, BadValue> {
+    let span: SignedDuration = text.parse().map_err(|_| BadValue::Duration)?;
+    Duration::try_from(span)
+        .ok()
+        .filter(|span| !span.is_zero())
+        .ok_or(BadValue::Duration)
+}
+
+/// Size of the ring buffer, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u32);
+
+impl FromStr for Bytes {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let (digits, shift) = match text.char_indices().last() {
+            Some((at, 'k' | 'K')) => (&text[..at], 10),
+            Some((at, 'm' | 'M')) => (&text[..at], 20),
+            Some((at, 'g' | 'G')) => (&text[..at], 30),
+            _ => (text, 0),
+        };
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(BadValue::Bytes);
+        }
+        let number: u32 = digits.parse().map_err(|_| BadValue::Bytes)?;
+        number
+            .checked_mul(1 << shift)
+            .filter(|bytes| bytes.is_power_of_two())
+            .filter(|bytes| (SMALLEST_RING..=LARGEST_RING).contains(bytes))
+            .map(Self)
+            .ok_or(BadValue::Bytes)
+    }
+}
