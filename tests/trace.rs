@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::world::{SOON, Skip};
 
 /// What the tracer says on standard error once it is attached.
-const READY: &str = "tracing";
+const READY: [&str; 2] = ["tracer: watching", "tracer: tracing"];
 
 /// The tracer to test.
 pub(crate) fn program() -> PathBuf {
@@ -61,7 +61,7 @@ impl Tracer {
         loop {
             match tracer.stderr.recv_timeout(deadline - Instant::now()) {
                 Ok(line) => {
-                    let ready = line.contains(READY);
+                    let ready = READY.iter().any(|words| line.starts_with(words));
                     tracer.said.push(line);
                     if ready {
                         return Ok(tracer);

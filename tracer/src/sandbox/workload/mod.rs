@@ -34,6 +34,9 @@ pub const VERB: &str = "sandbox-workload";
 /// Longest life of a workload in seconds, should its parent forget it.
 const LIFE: u32 = 600;
 
+/// Descriptors that hold a connection for each port there is.
+const FILES: u64 = 70_000;
+
 /// What a process does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Work {
@@ -131,7 +134,9 @@ pub fn from_args(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<boo
     take_name(&order.name)?;
     nix::unistd::alarm::set(LIFE);
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    // Root may have more than the limit it was started with.
+    setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))?;
     match order.work {
         Work::Serve(serve) => server::run(&serve)?,
         Work::Connect(order) => client(|| connect::run(&order))?,
