@@ -89,7 +89,7 @@ pub(crate) struct Marker {
     pub(crate) state: u64,
     /// When the last failure sample was sent.
     pub(crate) sampled_ns: u64,
-    /// When user space was last woken for the ring's fill.
+    /// When user space was last woken other than for a failure.
     pub(crate) woken_ns: u64,
 }
 

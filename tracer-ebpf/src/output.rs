@@ -8,8 +8,8 @@ use tracer_ebpf::{Counter, Event, FailureCount, FailureKey, flags};
 
 use crate::maps::{EVENTS, FAILURES, MARKER, NO_FAILURES, config, count};
 
-/// Shortest time between two wake-ups of one processor for the ring's fill.
-const WAKE_GAP_NS: u64 = 2_000_000;
+/// Shortest time between two wake-ups of one processor that no failure causes.
+const WAKE_GAP_NS: u64 = 20_000_000;
 
 /// `CLOCK_MONOTONIC`, ns.
 #[inline(always)]
@@ -18,8 +18,8 @@ pub(crate) fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Sends one fact. Does not wake user space, which polls, unless the ring fills up:
-/// a wake-up costs six times what the event costs.
+/// Sends one fact. User space polls while events come, so it is rarely woken: a wake-up costs
+/// six times what the event costs.
 #[inline(always)]
 pub(crate) fn send(event: Event) {
     let Some(mut slot) = EVENTS.reserve::<Event>(0) else {
@@ -28,7 +28,7 @@ pub(crate) fn send(event: Event) {
     };
     let at = event.ts_ns;
     slot.write(event);
-    slot.submit(u64::from(if filling(at) {
+    slot.submit(u64::from(if wakes(at) {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
@@ -36,10 +36,12 @@ pub(crate) fn send(event: Event) {
     count(Counter::Sent);
 }
 
-/// True when the ring is past its mark and user space was not woken just now.
+/// True for the first event after a pause, whose process may be gone before the next poll,
+/// and when the ring is past its mark; but not when user space was woken just now.
 #[inline(always)]
-fn filling(at: u64) -> bool {
-    if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) < config!(wake_bytes) {
+fn wakes(at: u64) -> bool {
+    let unread = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    if unread > FIRST && unread < config!(wake_bytes) {
         return false;
     }
     let Some(marker) = MARKER.get_ptr_mut(0) else {
@@ -54,6 +56,9 @@ fn filling(at: u64) -> bool {
     }
     true
 }
+
+/// What the ring holds when an event is the only unread one: itself, with its header.
+const FIRST: u64 = size_of::<Event>() as u64 + 8;
 
 /// Counts a failure exactly, and sends a bounded number of samples that wake user space.
 #[inline(never)]

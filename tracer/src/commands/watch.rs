@@ -84,10 +84,15 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
 /// [`NotAllowed`]: what refused, and where to see more.
 pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
     let probes = Probes::attach(options).map_err(|error| {
-        let error = anyhow::Error::from(error);
-        NotAllowed(format!(
-            "cannot trace here: {error:#}; `tracer doctor` says what is missing"
-        ))
+        let mut words = String::from("cannot trace here");
+        for cause in anyhow::Error::from(error).chain() {
+            let cause = cause.to_string();
+            // Some causes repeat what came before them.
+            if !words.contains(&cause) {
+                words = format!("{words}: {cause}");
+            }
+        }
+        NotAllowed(format!("{words}; `tracer doctor` says what is missing"))
     })?;
     let about = About {
         kernel: uname().map_or_else(

@@ -8,11 +8,16 @@ use tracer_ebpf::{Config, Layout, names};
 
 use super::hooks::{Hook, Kind};
 
-/// The object that `cargo xtask ebpf` built.
+/// The object that `cargo xtask ebpf` built and checked in.
+#[cfg(not(feature = "object-from-env"))]
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../tracer-ebpf/object/tracer.bpf.o"
 ));
+
+/// A fresh object, for `cargo xtask ebpf --check` with other tools than the recorded ones.
+#[cfg(feature = "object-from-env")]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
 
 /// Sizes of the maps, in entries but for the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,6 +116,12 @@ impl Report {
                 .collect();
             return format!("tracing does not work here: missing {}", missing.join(", "));
         };
+        if backend == "tracepoint" && self.inferred.is_empty() {
+            return "tracing works here with the tracepoint backend: failures and births of TIME_WAIT \
+                    are exact; connect() by io_uring is inferred, bind() by io_uring and a TIME_WAIT \
+                    that ends before its time are not seen"
+                .to_owned();
+        }
         let backend = match backend {
             "mixed" => "both backends, each where its hooks load".to_owned(),
             one => format!("the {one} backend"),

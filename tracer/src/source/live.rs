@@ -20,7 +20,7 @@ use crate::kernel::probes::{Misses, Probes};
 /// system call an entry, and what it holds is not lost by waiting.
 const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
-/// Longest time a failure whose sample was skipped waits to be reported.
+/// Longest time a failure whose sample was skipped waits to be reported after a quiet time.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 
 /// The attached programs, as far as a stream needs them.
@@ -149,8 +149,8 @@ impl<K: Kernel> Live<K> {
     }
 
     fn drain_failures(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.sampled = false;
         self.failures_read = Some(Instant::now());
+        let before = batch.failures.len();
         let failures = self
             .kernel
             .failures()
@@ -180,6 +180,8 @@ impl<K: Kernel> Live<K> {
             }
             self.counted.insert(key, (now.count, now.search_sum_ns));
         }
+        // Samples are rate-limited: where some failed, more may follow without one.
+        self.sampled = batch.failures.len() > before;
         Ok(())
     }
 }

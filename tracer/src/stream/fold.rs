@@ -23,7 +23,7 @@ pub struct Fact {
     pub errno: Option<Error>,
     /// Cause of a failure.
     pub cause: Option<Cause>,
-    /// Substate of a TIME_WAIT.
+    /// Substate a TIME_WAIT ended in.
     pub state: Option<TcpState>,
     /// Who ended a closed connection.
     pub closer: Option<Closer>,
@@ -40,12 +40,11 @@ pub struct Fact {
 impl Fact {
     /// The fact an event states.
     pub fn of(event: &Event) -> Self {
-        let time_wait = matches!(event.kind, Kind::TimeWait | Kind::TimeWaitEnd);
         Self {
             kind: event.kind,
             errno: event.errno.filter(|_| event.kind.is_failure()),
             cause: event.cause,
-            state: event.state.filter(|_| time_wait),
+            state: event.state.filter(|_| event.kind == Kind::TimeWaitEnd),
             closer: event.closer.filter(|_| event.kind == Kind::Closed),
             end_reason: event.end_reason,
             direction: event.direction,
@@ -74,6 +73,8 @@ pub struct Burst {
     pub duration_sum_ns: u64,
     /// How many know it.
     pub durations: u64,
+    /// TIME_WAITs born as FIN_WAIT2 mini-sockets: the peer had not closed yet.
+    pub fin_wait2: u64,
     /// Port-search time of failures, summed, ns.
     pub search_sum_ns: u64,
     /// Whether `first` is one of the events, and all of them: its thread and ports are theirs.
@@ -92,6 +93,9 @@ impl Burst {
             since_ns: event.ts_ns,
             duration_sum_ns: event.duration_ns.unwrap_or(0),
             durations: u64::from(event.duration_ns.is_some()),
+            fin_wait2: u64::from(
+                event.kind == Kind::TimeWait && event.state == Some(TcpState::FinWait2),
+            ),
             search_sum_ns: event.search_ns.unwrap_or(0),
             alone: true,
         }
@@ -119,6 +123,7 @@ impl Burst {
         self.since_ns = self.since_ns.min(other.since_ns);
         self.duration_sum_ns += other.duration_sum_ns;
         self.durations += other.durations;
+        self.fin_wait2 += other.fin_wait2;
         self.search_sum_ns += other.search_sum_ns;
         self.alone = false;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::place::Place;
-use crate::event::{Cause, Error, Event, Kind, Owner};
+use crate::event::{Cause, Error, Event, Kind, Owner, Ownership};
 use crate::host::process::Identity;
 use crate::source::Failure;
 
@@ -81,6 +81,10 @@ impl Tally {
     /// Adds one event; not a failure.
     pub fn event(&mut self, event: &Event, who: &Arc<Identity>) {
         self.totals.add(event.kind, event.inferred, 1);
+        // Nobody's, and not even known which side is the pool: thousands of rows that say nothing.
+        if event.kind == Kind::TimeWaitEnd && event.ownership == Ownership::Unknown {
+            return;
+        }
         if let Some(row) = self.row(event, who) {
             row.totals.add(event.kind, event.inferred, 1);
         }
@@ -135,5 +139,63 @@ impl Tally {
             )
         });
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{MOST_ROWS, Tally};
+    use crate::event::sample::{exhausted, time_wait};
+    use crate::event::{Event, Kind, Ownership};
+    use crate::source::Failure;
+
+    #[test]
+    fn totals_are_exact_beyond_the_rows() {
+        let who = Arc::default();
+        let mut tally = Tally::default();
+        let many = u32::try_from(MOST_ROWS).unwrap() + 10;
+        for tgid in 1..=many {
+            let mut event = time_wait();
+            event.owner.tgid = tgid;
+            tally.event(&event, &who);
+            tally.event(&event, &who);
+        }
+        assert_eq!(tally.rows().len(), MOST_ROWS);
+        assert_eq!(tally.totals().time_wait, u64::from(2 * many));
+        let in_rows: u64 = tally.rows().iter().map(|row| row.totals.time_wait).sum();
+        assert_eq!(in_rows + tally.beyond(), u64::from(2 * many));
+    }
+
+    #[test]
+    fn the_most_failures_come_first_and_nobodys_ends_make_no_row() {
+        let who = Arc::default();
+        let mut tally = Tally::default();
+        for _ in 0..9 {
+            tally.event(&time_wait(), &who);
+        }
+        let mut failing = exhausted();
+        failing.owner.tgid = 9999;
+        let failure = |count| Failure {
+            count,
+            ..Failure::single(failing)
+        };
+        tally.failure(&failure(3), &who);
+        tally.failure(&failure(4), &who);
+        let mut end = Event {
+            kind: Kind::TimeWaitEnd,
+            ownership: Ownership::Unknown,
+            ..time_wait()
+        };
+        end.tuple.dport = 50_000;
+        tally.event(&end, &who);
+        let rows = tally.rows();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].owner.tgid, 9999);
+        assert_eq!(rows[0].totals.failed(), 7);
+        assert_eq!(rows[0].failures.values().sum::<u64>(), 7);
+        assert_eq!(tally.totals().time_wait_end, 1);
+        assert_eq!(tally.totals().failed(), 7);
     }
 }

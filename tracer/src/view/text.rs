@@ -156,7 +156,11 @@ fn what(burst: &Burst) -> (String, Colour) {
             (errno, Colour::Bad)
         }
         Kind::TimeWait => {
-            let state = fact.state.unwrap_or(TcpState::TimeWait);
+            let state = if burst.fin_wait2 == burst.count {
+                TcpState::FinWait2
+            } else {
+                TcpState::TimeWait
+            };
             (state.name().to_owned(), Colour::Notable)
         }
         Kind::TimeWaitEnd => ("freed".to_owned(), Colour::Plain),
@@ -178,6 +182,9 @@ fn detail(burst: &Burst) -> String {
             let mean = if burst.durations > 1 { "mean " } else { "" };
             if let Some(lived) = burst.mean_duration_ns() {
                 parts.push(format!("lived {mean}{}", span(lived)));
+            }
+            if (1..burst.count).contains(&burst.fin_wait2) {
+                parts.push(format!("{} in FIN_WAIT2", grouped(burst.fin_wait2)));
             }
         }
         Kind::TimeWaitEnd => {

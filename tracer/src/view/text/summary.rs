@@ -130,20 +130,27 @@ pub(super) fn reasons(lost: &Lost) -> String {
     some.join(", ")
 }
 
-/// `trampoline (connect, state), tracepoint (bind); Linux 6.1.0`
+/// `trampolines (connect, state), tracepoints (bind); Linux 6.1.0`
 pub fn seen_with(about: &About) -> String {
     let mut facts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (fact, backend) in &about.backend {
-        facts.entry(backend).or_default().push(fact);
+        let words = match backend.as_str() {
+            "trampoline" => "trampolines",
+            "tracepoint" => "tracepoints",
+            // Not asked for, or not to be had: nothing is shown that would need it.
+            "none" if fact == "time_wait_end" => continue,
+            "none" => "nothing",
+            other => other,
+        };
+        facts.entry(words).or_default().push(fact);
     }
-    let mut parts: Vec<String> = Vec::new();
-    if let ([backend], 1) = (facts.keys().collect::<Vec<_>>().as_slice(), facts.len()) {
-        parts.push((**backend).to_owned());
-    } else {
-        for (backend, facts) in &facts {
-            parts.push(format!("{backend} ({})", facts.join(", ")));
-        }
-    }
+    let parts: Vec<String> = match facts.len() {
+        1 => facts.keys().map(|&words| words.to_owned()).collect(),
+        _ => facts
+            .iter()
+            .map(|(words, facts)| format!("{words} ({})", facts.join(", ")))
+            .collect(),
+    };
     let kernel = escape::terminal(about.kernel.as_bytes());
     format!("{}; Linux {kernel}", parts.join(", "))
 }

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{Options, Text};
 use crate::event::sample::{closed_in, exhausted, foreign_bind, opened, task, time_wait};
-use crate::event::{EndReason, Event, Kind, Ownership};
+use crate::event::{EndReason, Event, Kind, Ownership, TcpState};
 use crate::host::process::Identity;
 use crate::source::{About, Failure, Loss, Lost};
 use crate::stream::tally::Tally;
@@ -126,6 +126,28 @@ fn each_kind_has_its_words() {
 22:13:21.500 ?              TIME_WAIT            → 10.0.0.2:6432 lived 1.24ms, from 10.0.0.1:40001, inferred, container 3f4e5d6c7b8a
 22:13:21.500 web[4242]      EADDRNOTAVAIL        bind 10.0.0.1:8080 address_not_local, thread worker, container 3f4e5d6c7b8a
 "
+    );
+}
+
+#[test]
+fn a_mix_of_substates_is_one_line() {
+    let waiting = Event {
+        state: Some(TcpState::FinWait2),
+        ..time_wait()
+    };
+    let mut screen = Screen::new(text(|_| ()));
+    screen.event(&waiting);
+    screen.event(&waiting);
+    assert_eq!(
+        screen.finish(),
+        "22:13:21 web[4242]      FIN_WAIT2     ×2     → 10.0.0.2:6432 lived mean 1.24ms, from 10.0.0.1\n"
+    );
+    screen.event(&waiting);
+    screen.event(&time_wait());
+    screen.event(&time_wait());
+    assert_eq!(
+        screen.finish(),
+        "22:13:21 web[4242]      TIME_WAIT     ×3     → 10.0.0.2:6432 lived mean 1.24ms, 1 in FIN_WAIT2, from 10.0.0.1\n"
     );
 }
 
@@ -251,7 +273,7 @@ summary of 5.00s
   web[4242]  → 10.0.0.2:6432  150 EADDRNOTAVAIL ports_exhausted, 2,000 TIME_WAIT
   ?          → 10.0.0.2:6432  1 opened
   lost              nothing
-  seen with         tracepoint (state), trampoline (connect); Linux 6.1.0
+  seen with         tracepoints (state), trampolines (connect); Linux 6.1.0
 "
     );
     let loss = Loss {

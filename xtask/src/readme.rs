@@ -1,0 +1,135 @@
+/*!
+Checks that the commands README.md tells people to type exist, with their
+options: each is parsed by the program it names, which then only prints help.
+*/
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{exec::capture, paths};
+
+/// Checks every command.
+///
+/// # Errors
+///
+/// When README.md has none, or a program refuses one.
+pub(crate) fn check() -> Result<()> {
+    let text = fs::read_to_string(paths::root().join("README.md")).context("reading README.md")?;
+    let commands = commands(&text);
+    if commands.is_empty() {
+        bail!("looked for commands (cargo xtask, cargo run, tracer) in README.md and found none");
+    }
+    for words in &commands {
+        capture(
+            Command::new(paths::cargo())
+                .args(as_help(words))
+                .current_dir(paths::root()),
+        )
+        .with_context(|| format!("README.md says to type {:?}", words.join(" ")))?;
+        println!("README.md: {}", words.join(" "));
+    }
+    Ok(())
+}
+
+/// The words of each command of ours in the text's code blocks.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut code = false;
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with("```") {
+            code = !code;
+            continue;
+        }
+        if !code {
+            continue;
+        }
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        let line = line.strip_prefix("sudo ").unwrap_or(line);
+        let words: Vec<String> = line
+            .split_whitespace()
+            .take_while(|word| !word.starts_with(['|', '>', '&', '#', ';', '<']))
+            .map(str::to_owned)
+            .collect();
+        let ours = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["cargo", "xtask", _, ..] => true,
+            ["cargo", "run", ref rest @ ..] => rest.contains(&"--"),
+            [
+                "tracer" | "./target/release/tracer" | "target/release/tracer",
+                verb,
+                ..,
+            ] => {
+                // A line of tracer's output may begin with its name too.
+                verb.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+            }
+            _ => false,
+        };
+        if ours && !found.contains(&words) {
+            found.push(words);
+        }
+    }
+    found
+}
+
+/// The command as arguments of cargo, with `--help` behind its options: clap
+/// refuses an unknown one before it prints help. What follows a `--` of the
+/// program's own belongs to another program.
+fn as_help(words: &[String]) -> Vec<String> {
+    let run = ["run", "--quiet", "--package", "tracer", "--"];
+    let (mut cargo, program) = match words[1].as_str() {
+        "xtask" if words[0] == "cargo" => (vec!["xtask".to_owned()], &words[2..]),
+        "run" if words[0] == "cargo" => {
+            let at = words.iter().position(|word| word == "--");
+            let at = at.expect("commands() keeps a cargo run only with its --");
+            (run.map(str::to_owned).to_vec(), &words[at + 1..])
+        }
+        _ => (run.map(str::to_owned).to_vec(), &words[1..]),
+    };
+    cargo.extend(program.iter().take_while(|word| *word != "--").cloned());
+    cargo.push("--help".to_owned());
+    cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{as_help, commands};
+
+    #[test]
+    fn commands_are_found_in_code_blocks_only() {
+        let text = "cargo xtask no\n```console\n$ sudo cargo run --release -- demo churn | less\n\
+                    tracer  pid 12 failed\n# cargo xtask test --setup   # all of it\n\
+                    tracer run --record f -- curl -s host\nls\n```\ntracer top\n";
+        let found: Vec<_> = commands(text).iter().map(|words| words.join(" ")).collect();
+        assert_eq!(
+            found,
+            [
+                "cargo run --release -- demo churn",
+                "tracer pid 12 failed",
+                "cargo xtask test --setup",
+                "tracer run --record f -- curl -s host",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_command_is_asked_for_help() {
+        let help = |text: &str| {
+            let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+            as_help(&words).join(" ")
+        };
+        assert_eq!(
+            help("cargo xtask test --setup"),
+            "xtask test --setup --help"
+        );
+        let run = "run --quiet --package tracer --";
+        assert_eq!(
+            help("cargo run --release -- demo churn"),
+            format!("{run} demo churn --help")
+        );
+        assert_eq!(
+            help("tracer run --record f -- curl -s"),
+            format!("{run} run --record f --help")
+        );
+    }
+}

@@ -1,0 +1,253 @@
+/*!
+Debian's cloud kernels: found in the archive this machine's apt already uses,
+fetched once, unpacked without installing.
+*/
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    apt,
+    exec::{capture, exec},
+    paths,
+};
+
+/// The keys that sign Debian's archive.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Which release of Debian carries which kernel; [`NEWER`] carries the rest.
+const SUITES: &[(&str, &str)] = &[
+    ("5.10", "bullseye"),
+    ("6.1", "bookworm"),
+    ("6.12", "trixie"),
+];
+const NEWER: &str = "trixie-backports";
+
+/// An unpacked kernel.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    /// What `uname -r` will say.
+    pub(super) release: String,
+    /// The bootable image.
+    pub(super) image: PathBuf,
+    /// The directory its modules lie in, at any depth.
+    pub(super) modules: PathBuf,
+}
+
+/// Kernels are kept outside the tree where the user has a cache directory.
+pub(super) fn cache() -> PathBuf {
+    match env::var_os("XDG_CACHE_HOME") {
+        Some(dir) if Path::new(&dir).is_absolute() => Path::new(&dir).join("tracer-vm"),
+        _ => paths::target().join("vm"),
+    }
+}
+
+/// The newest of Debian's kernels of `version`, such as 6.12, fetched when it
+/// is not in the cache or when `refresh` asks for it.
+///
+/// # Errors
+///
+/// When Debian has none, or it cannot be fetched or unpacked.
+pub(super) fn resolve(version: &str, refresh: bool) -> Result<Kernel> {
+    let numbers = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !version.split('.').all(numbers) || !version.contains('.') {
+        bail!("{version:?} is no kernel version: give one such as 6.12");
+    }
+    let dir = cache().join("kernels").join(version);
+    // Written last, so an interrupted fetch is not taken for a kernel.
+    let stamp = dir.join("release");
+    if let (false, Ok(release)) = (refresh, fs::read_to_string(&stamp)) {
+        return unpacked(&dir, release.trim());
+    }
+    let archive = Archive::open(version)?;
+    let release = archive.newest(version)?;
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| format!("emptying {}", dir.display()))?;
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    archive.unpack(&format!("linux-image-{release}"), &dir)?;
+    if unpacked(&dir, &release).is_err() {
+        // Since 7.2 the image package only depends on the two that hold it.
+        archive.unpack(&format!("linux-binary-{release}"), &dir)?;
+        archive.unpack(&format!("linux-modules-{release}"), &dir)?;
+    }
+    let kernel = unpacked(&dir, &release)?;
+    fs::write(&stamp, &release).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok(kernel)
+}
+
+fn unpacked(dir: &Path, release: &str) -> Result<Kernel> {
+    let images = [
+        dir.join(format!("boot/vmlinuz-{release}")),
+        dir.join(format!("usr/lib/modules/{release}/vmlinuz")),
+    ];
+    let modules = [
+        dir.join(format!("usr/lib/modules/{release}")),
+        dir.join(format!("lib/modules/{release}")),
+    ];
+    let image = images.into_iter().find(|file| file.exists());
+    let modules = modules.into_iter().find(|file| file.exists());
+    match (image, modules) {
+        (Some(image), Some(modules)) => Ok(Kernel {
+            release: release.to_owned(),
+            image,
+            modules,
+        }),
+        _ => bail!(
+            "unpacked the packages of {release} in {} and found no kernel: try --refresh",
+            dir.display()
+        ),
+    }
+}
+
+/// One release of Debian's archive, with lists of its own: the machine's apt
+/// state stays untouched.
+struct Archive {
+    options: Vec<String>,
+    suite: &'static str,
+}
+
+impl Archive {
+    fn open(version: &str) -> Result<Self> {
+        let suite = SUITES
+            .iter()
+            .find(|(kernel, _)| *kernel == version)
+            .map_or(NEWER, |(_, suite)| suite);
+        let state = cache().join("apt").join(suite);
+        for dir in ["lists/partial", "cache/archives/partial"] {
+            let dir = state.join(dir);
+            fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        let sources = state.join("sources.list");
+        let line = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?);
+        fs::write(&sources, line).with_context(|| format!("writing {}", sources.display()))?;
+        let options = [
+            format!("-oDir::Etc::SourceList={}", sources.display()),
+            "-oDir::Etc::SourceParts=-".to_owned(),
+            format!("-oDir::State::Lists={}", state.join("lists").display()),
+            format!("-oDir::Cache={}", state.join("cache").display()),
+            // The cache may be where apt's own user cannot go.
+            format!("-oAPT::Sandbox::User={}", user()?),
+            "-oAcquire::Languages=none".to_owned(),
+            "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+            // A release past its end of life is signed, but no longer renewed.
+            "-oAcquire::Check-Valid-Until=false".to_owned(),
+        ];
+        let archive = Self {
+            options: options.to_vec(),
+            suite,
+        };
+        exec(archive.apt("apt-get").args(["update", "--quiet"]))?;
+        Ok(archive)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(&self.options);
+        command
+    }
+
+    /// The release of the newest cloud kernel of `version`.
+    fn newest(&self, version: &str) -> Result<String> {
+        let pattern = format!(
+            "^linux-image-{}[.-].*cloud-amd64$",
+            version.replace('.', r"\.")
+        );
+        let listed = capture(
+            self.apt("apt-cache")
+                .args(["search", "--names-only", &pattern]),
+        )?;
+        newest(&listed).with_context(|| {
+            format!(
+                "looked for linux-image-{version}*-cloud-amd64 in Debian's {} and found none",
+                self.suite
+            )
+        })
+    }
+
+    fn unpack(&self, package: &str, dir: &Path) -> Result<()> {
+        exec(
+            self.apt("apt-get")
+                .args(["download", package])
+                .current_dir(dir),
+        )?;
+        let debs = fs::read_dir(dir).with_context(|| format!("listing {}", dir.display()))?;
+        for deb in debs.flatten().map(|entry| entry.path()) {
+            if deb.extension().is_some_and(|extension| extension == "deb") {
+                exec(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(dir))?;
+                fs::remove_file(&deb).with_context(|| format!("removing {}", deb.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The mirror of Debian's main archive that this machine's apt is set up with.
+fn mirror() -> Result<String> {
+    let ask = || {
+        let format = "$(CREATED_BY)|$(LABEL)|$(REPO_URI)";
+        let targets = capture(Command::new("apt-get").args(["indextargets", "--format", format]))?;
+        let mirror = targets
+            .lines()
+            .find_map(|line| line.strip_prefix("Packages|Debian|"))
+            .map(str::to_owned);
+        Ok::<_, anyhow::Error>(mirror)
+    };
+    if let Some(mirror) = ask()? {
+        return Ok(mirror);
+    }
+    // The label is known only once the lists were read.
+    if nix::unistd::geteuid().is_root() {
+        apt::update()?;
+    }
+    ask()?.context(
+        "looked for Debian's archive among apt's sources and found none: \
+         kernels come from there, so run this on Debian, after apt-get update",
+    )
+}
+
+fn user() -> Result<String> {
+    let user =
+        nix::unistd::User::from_uid(nix::unistd::geteuid()).context("looking up our user")?;
+    Ok(user.map_or_else(|| "root".to_owned(), |user| user.name))
+}
+
+/// The newest release among the lines `linux-image-RELEASE - description`.
+fn newest(listed: &str) -> Option<String> {
+    listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.strip_prefix("linux-image-"))
+        .max_by_key(|release| {
+            release
+                .split(|c: char| !c.is_ascii_digit())
+                .filter_map(|number| number.parse::<u64>().ok())
+                .collect::<Vec<_>>()
+        })
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{newest, resolve};
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        let listed = "linux-image-6.12.94+deb13-cloud-amd64 - Linux 6.12 (signed)\n\
+                      linux-image-6.12.107+deb13-cloud-amd64 - Linux 6.12 (signed)\n\
+                      linux-image-6.12.9+deb13-cloud-amd64 - Linux 6.12 (signed)\n";
+        assert_eq!(newest(listed).unwrap(), "6.12.107+deb13-cloud-amd64");
+        assert_eq!(newest(""), None);
+    }
+
+    #[test]
+    fn a_malformed_version_is_refused_before_anything_is_fetched() {
+        for version in ["6", "../..", "6.12-rc1", "", "."] {
+            let error = resolve(version, false).unwrap_err().to_string();
+            assert!(error.contains("is no kernel version"), "{error}");
+        }
+    }
+}
