@@ -31,12 +31,11 @@ fn demo(kind: &str) -> Result<String, Skip> {
         return Err(Skip(said.into_owned()));
     }
     assert!(output.status.success(), "{text}\n{said}");
-    for line in text.lines() {
-        assert!(
-            line.chars().count() <= 80,
-            "{} columns: {line}",
-            line.chars().count()
-        );
+    // The stream in the middle is the text view's, which shortens for terminals only.
+    let stream = |line: &&str| !line.contains(" \u{2192} ") && !line.contains("seen with");
+    for line in text.lines().filter(stream) {
+        let columns = line.chars().count();
+        assert!(columns <= 80, "{columns} columns: {line}");
     }
     for word in [
         "192.0.2.2:",
