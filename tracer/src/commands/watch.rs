@@ -92,7 +92,12 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
                 words = format!("{words}: {cause}");
             }
         }
-        NotAllowed(format!("{words}; `tracer doctor` says what is missing"))
+        let root = if nix::unistd::geteuid().is_root() {
+            ""
+        } else {
+            "run it as root (sudo), or "
+        };
+        NotAllowed(format!("{words}; {root}`tracer doctor` says what is missing"))
     })?;
     let about = About {
         kernel: uname().map_or_else(
