@@ -126,7 +126,11 @@ fn all(manner: Manner, then: Then) -> Result<(World, Trace, u32, Report), Skip> 
     let mut client = world.client("client", &Work::Connect(work));
     let report = client.finish(SOON).unwrap();
     // A server that ends resets what still waits for its accept().
-    for state in [tcp_state::ESTABLISHED, tcp_state::FIN_WAIT1, tcp_state::FIN_WAIT2] {
+    for state in [
+        tcp_state::ESTABLISHED,
+        tcp_state::FIN_WAIT1,
+        tcp_state::FIN_WAIT2,
+    ] {
         world.wait_for(Side::Client, state, 0);
     }
     server.release();

@@ -93,7 +93,9 @@ impl Tracer {
             match self.stdout.recv_timeout(deadline - Instant::now()) {
                 Ok(line) => self.lines.push(parse(&line)),
                 Err(error) => {
-                    panic!("{what}: {error}, {} lines so far", self.lines.len())
+                    let said: Vec<_> = self.stderr.try_iter().collect();
+                    let last = self.lines.last();
+                    panic!("{what}: {error}; the last line was {last:?}, it said {said:?}");
                 }
             }
         }

@@ -97,7 +97,9 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
         } else {
             "run it as root (sudo), or "
         };
-        NotAllowed(format!("{words}; {root}`tracer doctor` says what is missing"))
+        NotAllowed(format!(
+            "{words}; {root}`tracer doctor` says what is missing"
+        ))
     })?;
     let about = About {
         kernel: uname().map_or_else(
