@@ -35,6 +35,11 @@ pub enum Verb {
     Watch(Box<WatchArgs>),
     /// Show what this kernel and these privileges allow, and how to get what is missing.
     Doctor(DoctorArgs),
+    /// Show tracer at work: a real client that runs out of ports, in throwaway namespaces.
+    ///
+    /// Needs the rights of `watch` and those to make network namespaces: root. Touches nothing
+    /// of the host's network, and leaves nothing behind.
+    Demo(DemoArgs),
 }
 
 /// How to write.

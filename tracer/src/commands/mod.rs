@@ -7,7 +7,9 @@ use clap::{CommandFactory as _, Parser as _};
 use tracer_ebpf::MAX_DESTINATIONS;
 
 use crate::cli::{Cli, Format, Verb};
+use crate::sandbox::workload;
 
+pub mod demo;
 pub mod doctor;
 pub mod watch;
 
@@ -16,9 +18,14 @@ pub mod watch;
 /// # Errors
 /// What the verb could not do, as one chain of sentences.
 pub fn run() -> anyhow::Result<ExitCode> {
+    // The processes of a demo are this program again.
+    if workload::from_args(std::env::args_os())? {
+        return Ok(ExitCode::SUCCESS);
+    }
     match parse() {
         Ok(Cli { verb }) => match verb {
             Verb::Watch(args) => watch::run(&args),
+            Verb::Demo(args) => demo::run(&args),
             Verb::Doctor(args) => doctor::run(args.output == Format::Json),
         },
         Err(error) => {

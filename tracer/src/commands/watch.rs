@@ -84,8 +84,13 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
 /// [`NotAllowed`]: what refused, and where to see more.
 pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
     let probes = Probes::attach(options).map_err(|error| {
+        let root = if nix::unistd::geteuid().is_root() {
+            ""
+        } else {
+            "run it as root (sudo), or "
+        };
         NotAllowed(format!(
-            "cannot trace here: {:#}; `tracer doctor` says what is missing",
+            "cannot trace here: {:#}; {root}`tracer doctor` says what is missing",
             anyhow::Error::from(error)
         ))
     })?;

@@ -3,4 +3,5 @@
 pub mod cgroup;
 pub mod netns;
 pub mod process;
+pub mod sock_diag;
 pub mod sysctl;

@@ -2,6 +2,7 @@
 
 pub mod checks;
 pub mod escape;
+pub mod findings;
 pub mod json;
 pub mod text;
 

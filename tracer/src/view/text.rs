@@ -9,9 +9,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub(super) use self::columns::grouped;
 pub use self::summary::seen_with;
 
-use self::columns::{Colour, Columns, arrow, grouped, span, who};
+use self::columns::{Colour, Columns, arrow, span, who};
 use super::{Summary, View, escape};
 use crate::event::{Closer, Event, Kind, Ownership, TcpState};
 use crate::host::process::Identity;

@@ -187,7 +187,7 @@ pub(super) fn arrow(place: &Place) -> String {
 }
 
 /// `1,204`
-pub(super) fn grouped(number: u64) -> String {
+pub(in crate::view) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.char_indices() {

@@ -1,0 +1,67 @@
+/*!
+End-to-end scenarios on a live kernel: real clients and servers in throwaway
+network namespaces count what they did, and the tracer must say the same.
+
+The clients and servers are this program again, told so by its first argument:
+their executable is then another one than the tracer's. The tracer is the one
+cargo built, or `$TRACER` where there is no cargo, such as in a virtual
+machine. What a kernel cannot do is skipped with the reason.
+*/
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use world::Skip;
+
+mod bind;
+mod cli;
+mod connect;
+mod demo;
+mod detach;
+mod sandbox;
+mod timewait;
+mod trace;
+mod world;
+
+/// A scenario: panics when it fails.
+type Scenario = fn() -> Result<(), Skip>;
+
+fn main() -> ExitCode {
+    match tracer::sandbox::workload::from_args(std::env::args_os()) {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(error) => {
+            eprintln!("workload: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut args = Arguments::from_args();
+    // Each scenario has several processes busy at once already.
+    args.test_threads.get_or_insert(2);
+    let scenarios = [
+        ("sandbox", sandbox::SCENARIOS),
+        ("connect", connect::SCENARIOS),
+        ("bind", bind::SCENARIOS),
+        ("timewait", timewait::SCENARIOS),
+        ("detach", detach::SCENARIOS),
+        ("cli", cli::SCENARIOS),
+        ("demo", demo::SCENARIOS),
+    ];
+    let trials = scenarios.into_iter().flat_map(|(area, list)| {
+        list.iter()
+            .map(move |&(name, scenario)| trial(format!("{area}::{name}"), scenario))
+    });
+    libtest_mimic::run(&args, trials.collect()).exit_code()
+}
+
+fn trial(name: String, scenario: Scenario) -> Trial {
+    Trial::ignorable_test(name.clone(), move || match scenario() {
+        Ok(()) => Ok(Completion::Completed),
+        Err(Skip(reason)) => {
+            eprintln!("skipping {name}: {reason}");
+            Ok(Completion::ignored_with(reason))
+        }
+    })
+}

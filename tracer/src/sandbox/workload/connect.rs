@@ -1,0 +1,177 @@
+/*! A client that calls connect() many times and counts the answers. */
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::then::{self, Then};
+use super::{Kept, Report, own_tid};
+
+/// Calls connect() `attempts` times, one after the other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Connect {
+    /// Where to; an IPv6 socket also for `::ffff:a.b.c.d`.
+    pub to: SocketAddr,
+    /// How many calls; each thread makes as many.
+    pub attempts: u64,
+    /// Stop after so many failures.
+    pub stop_after: Option<u64>,
+    /// What to do with an established connection.
+    pub then: Then,
+    /// Make the socket non-blocking and wait for the outcome by poll().
+    pub nonblocking: bool,
+    /// Threads that do it at once; none for the process's first thread.
+    pub threads: Option<Threads>,
+    /// List the source ports in the report.
+    pub list_ports: bool,
+}
+
+/// Threads of a workload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Threads {
+    /// How many.
+    pub count: u32,
+    /// Their name, at most 15 bytes.
+    pub name: String,
+}
+
+impl Connect {
+    /// `attempts` connections to `to`, each closed at once.
+    #[must_use]
+    pub fn new(to: SocketAddr, attempts: u64) -> Self {
+        Self {
+            to,
+            attempts,
+            stop_after: None,
+            then: Then::Close,
+            nonblocking: false,
+            threads: None,
+            list_ports: false,
+        }
+    }
+
+    /// Does `then` with what is established.
+    #[must_use]
+    pub fn then(mut self, then: Then) -> Self {
+        self.then = then;
+        self
+    }
+
+    /// Stops after `failures` failures.
+    #[must_use]
+    pub fn stop_after(mut self, failures: u64) -> Self {
+        self.stop_after = Some(failures);
+        self
+    }
+
+    /// Uses non-blocking sockets.
+    #[must_use]
+    pub fn nonblocking(mut self) -> Self {
+        self.nonblocking = true;
+        self
+    }
+
+    /// Works in `count` threads called `name`.
+    #[must_use]
+    pub fn threads(mut self, count: u32, name: &str) -> Self {
+        self.threads = Some(Threads {
+            count,
+            name: name.to_owned(),
+        });
+        self
+    }
+
+    /// Lists the source ports in the report.
+    #[must_use]
+    pub fn list_ports(mut self) -> Self {
+        self.list_ports = true;
+        self
+    }
+}
+
+pub(super) fn run(order: &Connect) -> anyhow::Result<(Report, Kept)> {
+    let (report, kept) = match &order.threads {
+        None => work(order)?,
+        Some(threads) => thread::scope(|scope| {
+            let mut started = Vec::new();
+            for _ in 0..threads.count {
+                let builder = thread::Builder::new().name(threads.name.clone());
+                started.push(builder.spawn_scoped(scope, || work(order))?);
+            }
+            let mut all = (Report::default(), Vec::new());
+            for thread in started {
+                let (report, kept) = thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
+                all.0.add(report);
+                all.1.extend(kept);
+            }
+            io::Result::Ok(all)
+        })?,
+    };
+    let kept = match order.then {
+        Then::Exit => Kept::UntilExit(kept),
+        _ => Kept::UntilReleased(kept),
+    };
+    Ok((report, kept))
+}
+
+fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
+    let mut report = Report {
+        tids: vec![own_tid()],
+        ..Report::default()
+    };
+    let mut kept = Vec::new();
+    for _ in 0..order.attempts {
+        let socket = stream(order.to)?;
+        match attempt(order, &socket) {
+            Ok(()) => {
+                report.connected += 1;
+                if order.list_ports {
+                    report.ports.push(port_of(&socket)?);
+                }
+                kept.extend(then::after(order.then, socket, &mut report)?);
+            }
+            Err(error) => {
+                report.fail(&error);
+                if order
+                    .stop_after
+                    .is_some_and(|most| report.failures() >= most)
+                {
+                    break;
+                }
+            }
+        }
+    }
+    Ok((report, kept))
+}
+
+fn attempt(order: &Connect, socket: &Socket) -> io::Result<()> {
+    if !order.nonblocking {
+        return socket.connect(&order.to.into());
+    }
+    socket.set_nonblocking(true)?;
+    match socket.connect(&order.to.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+        outcome => return outcome,
+    }
+    if order.then == Then::Abandon {
+        return Ok(());
+    }
+    then::wait_for(socket, PollFlags::POLLOUT)?;
+    socket.take_error()?.map_or(Ok(()), Err)
+}
+
+pub(super) fn stream(to: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
+}
+
+pub(super) fn port_of(socket: &Socket) -> io::Result<u16> {
+    let address = socket.local_addr()?.as_socket();
+    Ok(address.map_or(0, |address| address.port()))
+}

@@ -1,0 +1,223 @@
+/*! What a demo found, in words: process, destination, pool, failures, and whether all counts agree. */
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use tracer_ebpf::tcp_state;
+
+use super::escape;
+use crate::event::{Cause, Error, Owner, TcpState};
+
+/// What was traced, beside what is known without tracing.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// The process with the most failures, as traced.
+    pub culprit: Owner,
+    /// Where from, as traced.
+    pub src: IpAddr,
+    /// Where to, as traced.
+    pub dst: IpAddr,
+    /// Its port.
+    pub dport: u16,
+    /// Failures of the culprit, as traced.
+    pub failures: BTreeMap<(Option<Error>, Cause), u64>,
+    /// `TIME_WAIT`s born of the culprit, as traced.
+    pub time_waits: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Source ports the pool has.
+    pub capacity: usize,
+    /// The kernel's own sockets of the pool, by state ([`tcp_state`]).
+    pub holdings: BTreeMap<u8, usize>,
+    /// Process id of the client.
+    pub client: u32,
+    /// Failures the client counted itself.
+    pub counted: u64,
+    /// What it amounts to.
+    pub verdict: &'static str,
+    /// What helps.
+    pub remedy: &'static str,
+}
+
+impl Findings {
+    /// Ports in use.
+    pub fn used(&self) -> usize {
+        self.holdings.values().sum()
+    }
+
+    /// What the trace has otherwise than the client and the kernel; nothing when all agree.
+    pub fn disagreements(&self) -> Vec<String> {
+        let failed: u64 = self.failures.values().sum();
+        let waiting = self.holding(tcp_state::TIME_WAIT);
+        let mut list = Vec::new();
+        if self.culprit.tgid != self.client {
+            list.push(format!("the client is process {}", self.client));
+        }
+        if failed != self.counted {
+            list.push(format!(
+                "the client counted {} failures",
+                grouped(self.counted)
+            ));
+        }
+        if self.time_waits != waiting {
+            list.push(format!(
+                "{} TIME_WAITs were traced, the kernel has {}",
+                grouped(self.time_waits),
+                grouped(waiting)
+            ));
+        }
+        if self.lost > 0 {
+            list.push(format!("{} events were lost", grouped(self.lost)));
+        }
+        list
+    }
+
+    fn holding(&self, state: u8) -> u64 {
+        self.holdings.get(&state).copied().unwrap_or_default() as u64
+    }
+
+    /// Writes it, in lines of at most 80 columns.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let comm = escape::terminal(self.culprit.comm.bytes());
+        let to = std::net::SocketAddr::new(self.dst, self.dport);
+        let used = self.used();
+        let full = if used >= self.capacity { ", full" } else { "" };
+        let states: Vec<String> = self
+            .holdings
+            .iter()
+            .map(|(&state, &count)| format!("{} {}", name(state), grouped(count as u64)))
+            .collect();
+        writeln!(out, "found")?;
+        writeln!(out, "  process      {comm}[{}]", self.culprit.tgid)?;
+        writeln!(out, "  destination  {to} from {}", self.src)?;
+        writeln!(
+            out,
+            "  pool         {}/{} ports used{full}: {}",
+            grouped(used as u64),
+            grouped(self.capacity as u64),
+            states.join(", ")
+        )?;
+        for (&(errno, cause), &count) in &self.failures {
+            let errno = errno.map_or_else(|| "no errno".into(), Error::name);
+            let count = grouped(count);
+            writeln!(
+                out,
+                "  failed       {count} \u{d7} {errno}, cause {}",
+                cause.name()
+            )?;
+        }
+        let disagreements = self.disagreements();
+        if disagreements.is_empty() {
+            let counted = grouped(self.counted);
+            writeln!(
+                out,
+                "  check        the client counted {counted} failures too: they agree"
+            )?;
+        }
+        for disagreement in disagreements {
+            writeln!(out, "  WRONG        {disagreement}")?;
+        }
+        writeln!(out, "  verdict      {}", self.verdict)?;
+        writeln!(out, "  remedy       {}", self.remedy)
+    }
+}
+
+fn name(state: u8) -> &'static str {
+    let state = match state {
+        tcp_state::ESTABLISHED => TcpState::Established,
+        tcp_state::SYN_SENT => TcpState::SynSent,
+        tcp_state::FIN_WAIT1 => TcpState::FinWait1,
+        tcp_state::FIN_WAIT2 => TcpState::FinWait2,
+        tcp_state::TIME_WAIT => TcpState::TimeWait,
+        tcp_state::CLOSE_WAIT => TcpState::CloseWait,
+        tcp_state::LAST_ACK => TcpState::LastAck,
+        tcp_state::CLOSING => TcpState::Closing,
+        _ => return "other",
+    };
+    state.name()
+}
+
+fn grouped(number: u64) -> String {
+    super::text::grouped(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tracer_ebpf::tcp_state;
+
+    use super::Findings;
+    use crate::event::{Cause, Error, Owner, TaskName};
+
+    fn findings() -> Findings {
+        let mut comm = [0; 16];
+        comm[..12].copy_from_slice(b"churning-app");
+        Findings {
+            culprit: Owner {
+                tgid: 4242,
+                comm: TaskName::new(comm),
+                ..Owner::default()
+            },
+            src: "2001:db8::1".parse().unwrap(),
+            dst: "2001:db8::2".parse().unwrap(),
+            dport: 5432,
+            failures: BTreeMap::from([((Some(Error(99)), Cause::PortsExhausted), 50)]),
+            time_waits: 1000,
+            lost: 0,
+            capacity: 1000,
+            holdings: BTreeMap::from([(tcp_state::TIME_WAIT, 1000)]),
+            client: 4242,
+            counted: 50,
+            verdict: "churn",
+            remedy: "reuse",
+        }
+    }
+
+    fn text(findings: &Findings) -> String {
+        let mut out = Vec::new();
+        findings.write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn says_all_that_matters() {
+        let expected = "\
+found
+  process      churning-app[4242]
+  destination  [2001:db8::2]:5432 from 2001:db8::1
+  pool         1,000/1,000 ports used, full: TIME_WAIT 1,000
+  failed       50 \u{d7} EADDRNOTAVAIL, cause ports_exhausted
+  check        the client counted 50 failures too: they agree
+  verdict      churn
+  remedy       reuse
+";
+        assert_eq!(text(&findings()), expected);
+    }
+
+    #[test]
+    fn says_what_does_not_agree() {
+        let wrong = Findings {
+            counted: 51,
+            client: 1,
+            lost: 3,
+            time_waits: 999,
+            ..findings()
+        };
+        assert_eq!(wrong.disagreements().len(), 4);
+        let text = text(&wrong);
+        assert!(!text.contains("agree"), "{text}");
+        assert!(
+            text.contains("WRONG        the client counted 51 failures"),
+            "{text}"
+        );
+        assert!(
+            text.contains("999 TIME_WAITs were traced, the kernel has 1,000"),
+            "{text}"
+        );
+    }
+}
