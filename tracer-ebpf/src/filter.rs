@@ -11,6 +11,12 @@ pub(crate) fn process(tgid: u32) -> bool {
     config!(pids) == 0 || unsafe { PIDS.get(tgid) }.is_some()
 }
 
+/// Whether namespaces or destinations are asked for at all: else addresses need not be read.
+#[inline(always)]
+pub(crate) fn places() -> bool {
+    config!(namespaces) != 0 || config!(destinations) != 0
+}
+
 /// True when the namespace and the destination are asked for.
 #[inline(always)]
 pub(crate) fn place(tuple: &Tuple) -> bool {

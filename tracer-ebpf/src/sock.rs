@@ -123,6 +123,16 @@ unsafe fn v6<L: Load>(base: Pointer, offset: u32) -> [u8; 16] {
 #[inline(always)]
 pub(crate) unsafe fn tuple<L: Load>(sk: Pointer, sport: u16) -> Tuple {
     // SAFETY: the caller's promise.
+    unsafe { tuple_in::<L, L>(sk, sport) }
+}
+
+/// As [`tuple`], with another way to follow the pointer to the namespace.
+///
+/// # Safety
+/// `sk` must be a pointer that `L` can follow, its namespace one that `N` can.
+#[inline(always)]
+unsafe fn tuple_in<L: Load, N: Load>(sk: Pointer, sport: u16) -> Tuple {
+    // SAFETY: the caller's promise.
     unsafe {
         let family = L::load::<u16>(sk, offset!(skc_family));
         let (src, dst) = if family == AF_INET6 {
@@ -137,7 +147,7 @@ pub(crate) unsafe fn tuple<L: Load>(sk: Pointer, sport: u16) -> Tuple {
             )
         };
         Tuple {
-            netns: netns::<L>(sk),
+            netns: N::load::<u32>(follow::<L>(sk, offset!(skc_net)), offset!(net_inum)),
             ifindex: L::load::<u32>(sk, offset!(skc_bound_dev_if)),
             family,
             sport,
@@ -146,6 +156,41 @@ pub(crate) unsafe fn tuple<L: Load>(sk: Pointer, sport: u16) -> Tuple {
             src,
             dst,
         }
+    }
+}
+
+/// Bytes of a `struct sock_common` that hold all we read of it.
+const HEAD: usize = 128;
+
+/// A copy of the head of a `struct sock_common` at any address: one helper call instead of one
+/// for each member. Offsets beyond it are refused by the verifier at load.
+pub(crate) struct Head([u64; HEAD / 8]);
+
+impl Head {
+    /// Copies the head.
+    #[inline(always)]
+    pub(crate) fn read(sk: Pointer) -> Option<Self> {
+        if config!(probe_read) == 0 {
+            return None;
+        }
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(sk.cast::<[u64; HEAD / 8]>()) }
+            .ok()
+            .map(Self)
+    }
+
+    /// The socket's cookie.
+    #[inline(always)]
+    pub(crate) fn cookie(&self) -> u64 {
+        // SAFETY: a load from the copy; the verifier checks the offset.
+        unsafe { Typed::load::<u64>(self.0.as_ptr().cast(), offset!(skc_cookie)) }
+    }
+
+    /// Addresses, with this source port.
+    #[inline(always)]
+    pub(crate) fn tuple(&self, sport: u16) -> Tuple {
+        // SAFETY: loads from the copy; the namespace is a kernel address.
+        unsafe { tuple_in::<Typed, Probed>(self.0.as_ptr().cast(), sport) }
     }
 }
 

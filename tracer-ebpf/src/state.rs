@@ -42,7 +42,7 @@ use crate::{
     maps::{MARKER, SOCKETS, config, count, offset},
     output::{failed, now, send},
     owner,
-    sock::{Load, Pointer, Typed, follow, is_tcp, key, tuple},
+    sock::{Load, Pointer, Typed, follow, is_tcp, key, netns, tuple},
     timewait,
 };
 
@@ -135,11 +135,10 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
     // SAFETY: the caller's promise.
     unsafe {
         let sport = Typed::load::<u16>(sk, offset!(skc_num));
-        let tuple = tuple::<Typed>(sk, sport);
-        if !filter::place(&tuple) {
+        if filter::places() && !filter::place(&tuple::<Typed>(sk, sport)) {
             return;
         }
-        if tuple.netns == 0 {
+        if netns::<Typed>(sk) == 0 {
             warn!(ctx, "a TCP socket without a network namespace connects");
         }
         let cookie = if config!(socket_cookie) != 0 {
@@ -251,8 +250,7 @@ unsafe fn closing(sk: Pointer) {
         if !filter::process(owner.tgid) {
             return;
         }
-        let tuple = tuple::<Typed>(sk, Typed::load::<u16>(sk, offset!(skc_num)));
-        if !filter::place(&tuple) {
+        if filter::places() && !filter::place(&tuple::<Typed>(sk, 0)) {
             return;
         }
         let cookie = if config!(socket_cookie) != 0 {

@@ -32,7 +32,7 @@ use crate::{
     filter,
     maps::{SOCKETS, config, offset},
     output::{now, send},
-    sock::{Load, Pointer, Probed, Typed, key, tuple},
+    sock::{Head, Load, Pointer, Probed, Typed, key, tuple},
     state::about,
 };
 
@@ -74,15 +74,19 @@ pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
         let Some(tw) = owner_of(ctx.arg(0)) else {
             return 0;
         };
-        let cookie = Probed::load::<u64>(tw, offset!(skc_cookie));
+        let Some(head) = Head::read(tw) else {
+            return 0;
+        };
+        let cookie = head.cookie();
         if cookie == 0 {
             return 0;
         }
         let Some(socket) = SOCKETS.get_ptr(cookie) else {
             return 0;
         };
-        let (tuple, substate) = timewait::<Probed>(tw);
-        born(&*socket, tuple, substate, 0);
+        let sport = u16::from_be(Probed::load::<u16>(tw, offset!(tw_sport)));
+        let substate = Probed::load::<u8>(tw, offset!(tw_substate));
+        born(&*socket, head.tuple(sport), substate, 0);
         let _ = SOCKETS.remove(cookie);
     }
     0

@@ -7,7 +7,7 @@ process from a later one with the same pid; where it does not match, nothing of
 /proc is believed and only the cgroup id of the event speaks.
 */
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::HashMap;
 use procfs::process::Process;
 
 use super::cgroup::{self, Index, Lookup, Runtime};
@@ -76,7 +77,7 @@ impl Identities {
         Self {
             proc: PathBuf::from("/proc"),
             ns_per_tick: (1_000_000_000 / ticks_per_second).max(1),
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             order: VecDeque::new(),
             most: MOST,
             cgroups: Index::new(),

@@ -3,9 +3,10 @@ Whose TIME_WAIT ended: the kernel side no longer knows, so the births are
 remembered until their end comes.
 */
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::event::{Direction, Event, Owner, Ownership, Tuple};
 

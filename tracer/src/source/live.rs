@@ -1,10 +1,10 @@
 /*! The running kernel as a [`Source`]: ring buffer records, failure counts turned into steps, counters. */
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use foldhash::HashMap;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -111,7 +111,7 @@ impl<K: Kernel> Live<K> {
             wake: None,
             kernel,
             about,
-            counted: HashMap::new(),
+            counted: HashMap::default(),
             sampled: false,
             failures_read: None,
             undecodable: 0,

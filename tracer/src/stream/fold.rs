@@ -1,7 +1,8 @@
 /*! Folding: events of one process, place and fact into one burst a second. */
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::place::Place;
 use crate::event::{Cause, Closer, Direction, EndReason, Error, Event, Kind, Ownership, TcpState};

@@ -1,8 +1,9 @@
 /*! What a stream adds up to: totals, and who did how much of it where. */
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde::Serialize;
 
 use super::place::Place;

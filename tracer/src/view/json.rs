@@ -298,6 +298,10 @@ impl Formatter for Safe {
         writer: &mut W,
         mut fragment: &str,
     ) -> io::Result<()> {
+        // Nearly every string: no need to look at characters.
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return writer.write_all(fragment.as_bytes());
+        }
         while let Some(at) = fragment.find(escape::is_hazardous) {
             let (plain, rest) = fragment.split_at(at);
             writer.write_all(plain.as_bytes())?;
