@@ -93,7 +93,7 @@ pub mod reason {
 
 /// Bits of [`Event::flags`].
 pub mod flags {
-    /// The fact was concluded from state changes, not seen.
+    /// The fact was concluded, from state changes or the kernel's list of sockets, and not seen.
     pub const INFERRED: u32 = 1 << 0;
     /// The owner is the closer of the connection; who opened it was not seen.
     pub const OWNER_AT_CLOSE: u32 = 1 << 1;
@@ -267,7 +267,7 @@ pub struct Destination {
     pub reserved: u32,
 }
 
-/// Where a traced connection stands between its events. 96 bytes.
+/// Where a traced connection stands between its events. 104 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Socket {
@@ -289,6 +289,10 @@ pub struct Socket {
     pub owner: Owner,
     /// Socket cookie, or 0.
     pub cookie: u64,
+    /// Inode of the socket's network namespace.
+    pub netns: u32,
+    /// Zero; keeps the struct free of holes.
+    pub padding: u32,
 }
 
 /// A connect() or bind() under way in one thread. 96 bytes.
@@ -527,7 +531,7 @@ const _: () = {
     assert!(size_of::<FailureKey>() == 56);
     assert!(size_of::<FailureCount>() == 184);
     assert!(size_of::<Destination>() == 40);
-    assert!(size_of::<Socket>() == 96);
+    assert!(size_of::<Socket>() == 104);
     assert!(size_of::<Attempt>() == 96);
     assert!(size_of::<Config>() == 64);
 };

@@ -138,7 +138,8 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
         if filter::places() && !filter::place(&tuple::<Typed>(sk, sport)) {
             return;
         }
-        if netns::<Typed>(sk) == 0 {
+        let netns = netns::<Typed>(sk);
+        if netns == 0 {
             warn!(ctx, "a TCP socket without a network namespace connects");
         }
         let cookie = if config!(socket_cookie) != 0 {
@@ -156,6 +157,8 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             reserved: 0,
             owner,
             cookie,
+            netns,
+            padding: 0,
         };
         if SOCKETS.insert(key(sk), socket, u64::from(BPF_ANY)).is_err() {
             count(Counter::SocketsFull);
@@ -272,6 +275,8 @@ unsafe fn closing(sk: Pointer) {
             reserved: 0,
             owner,
             cookie,
+            netns: netns::<Typed>(sk),
+            padding: 0,
         };
         if SOCKETS.insert(key(sk), socket, u64::from(BPF_ANY)).is_err() {
             count(Counter::SocketsFull);

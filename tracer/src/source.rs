@@ -13,8 +13,10 @@ use crate::event::Event;
 
 mod births;
 mod live;
+mod repair;
 
 pub use live::{Kernel, Live};
+pub use repair::Survey;
 
 /// What one drain brought; reused between drains, so that no event costs an allocation.
 #[derive(Debug, Default)]
@@ -104,13 +106,15 @@ pub struct Lost {
     pub undecodable: u64,
     /// Failed calls on a socket that could not be read.
     pub unreadable: u64,
+    /// Connections that ended without any program having run, and left no TIME_WAIT to find.
+    pub unseen: u64,
     /// Lines that found standard output too slow.
     pub output: u64,
 }
 
 impl Lost {
     /// Each reason with its words for people, and its count.
-    pub fn reasons(&self) -> [(&'static str, u64); 7] {
+    pub fn reasons(&self) -> [(&'static str, u64); 8] {
         [
             ("ring buffer full", self.ring_full),
             ("sockets map full", self.sockets_full),
@@ -118,6 +122,7 @@ impl Lost {
             ("recursion", self.recursion),
             ("undecodable record", self.undecodable),
             ("unreadable socket", self.unreadable),
+            ("end not seen", self.unseen),
             ("slow output", self.output),
         ]
     }

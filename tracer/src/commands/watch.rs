@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::{Filters, Format, WatchArgs};
 use crate::exit::NotAllowed;
 use crate::host::process::Identities;
+use crate::host::sock_diag::tcp_sockets_of;
 use crate::kernel::probes::{Options, Probes};
 use crate::source::{About, Live, Source as _};
 use crate::stream::filter::Filter;
@@ -102,7 +103,7 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
         backend: probes.backend().clone(),
         clock_offset_ns: 0,
     };
-    Ok(Live::new(probes, about))
+    Ok(Live::new(probes, about, tcp_sockets_of))
 }
 
 /// The view a format asks for, fit for standard output as it is.

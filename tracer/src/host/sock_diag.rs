@@ -12,18 +12,24 @@ use rtnetlink::packet_core::{
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 use rtnetlink::sys::{Socket, SocketAddr as NetlinkAddr};
 
+use super::netns::Netns;
+
 /// The kernel fills at most this much at once when the reader offers it.
 const BUFFER: usize = 64 * 1024;
 
 /// One TCP socket, or what is left of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSocket {
+    /// Address family of the socket: AF_INET6 also where it is v4-mapped.
+    pub family: u16,
     /// State as the kernel numbers it ([`tracer_ebpf::tcp_state`]).
     pub state: u8,
     /// Local address; IPv4 where the socket is v4-mapped.
     pub local: SocketAddr,
     /// Remote address, the same way.
     pub remote: SocketAddr,
+    /// Socket cookie, as tracing programs see it.
+    pub cookie: u64,
     /// Inode of the socket; 0 for TIME_WAIT and other orphans.
     pub inode: u32,
 }
@@ -53,6 +59,14 @@ pub fn tcp_sockets() -> io::Result<Vec<TcpSocket>> {
     Ok(list)
 }
 
+/// Lists the TCP sockets of the network namespace with this inode.
+///
+/// # Errors
+/// When the namespace is not to be found or entered, and as [`tcp_sockets`].
+pub fn tcp_sockets_of(netns: u32) -> anyhow::Result<Vec<TcpSocket>> {
+    Ok(Netns::of_inode(netns)?.run_in(tcp_sockets)??)
+}
+
 fn dump(request: InetRequest, list: &mut Vec<TcpSocket>) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
@@ -79,9 +93,11 @@ fn dump(request: InetRequest, list: &mut Vec<TcpSocket>) -> io::Result<()> {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
                     let id = &response.header.socket_id;
                     list.push(TcpSocket {
+                        family: u16::from(response.header.family),
                         state: response.header.state,
                         local: address(id.source_address, id.source_port),
                         remote: address(id.destination_address, id.destination_port),
+                        cookie: u64::from_ne_bytes(id.cookie),
                         inode: response.header.inode,
                     });
                 }

@@ -13,7 +13,7 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{BtfError, Ebpf, EbpfError, programs::ProgramError};
 use tracer_ebpf::{
     COUNTERS, Config, Counter, Destination, Event, FailureCount, FailureKey, MAX_DESTINATIONS,
-    births, connect_exit, names,
+    Socket, births, connect_exit, names,
 };
 
 use super::hooks::{
@@ -123,6 +123,7 @@ pub struct Probes {
     events: RingBuf<MapData>,
     failures: HashMap<MapData, FailureKey, FailureCount>,
     counters: PerCpuArray<MapData, u64>,
+    sockets: HashMap<MapData, u64, Socket>,
     surprises: surprise::Surprises,
     backend: BTreeMap<String, String>,
     misses: Option<Misses>,
@@ -209,6 +210,7 @@ impl Probes {
             events: take(&mut ebpf, names::EVENTS)?,
             failures: take(&mut ebpf, names::FAILURES)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
+            sockets: take(&mut ebpf, names::SOCKETS)?,
             surprises,
             backend: backend(kernel, &groups),
             attached: hooks,
@@ -264,6 +266,22 @@ impl Probes {
         Ok(sums)
     }
 
+    /// Connections whose end no program has seen yet, by key.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<(u64, Socket)>, AttachError> {
+        self.sockets
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(|source| map_error(names::SOCKETS, source))
+    }
+
+    /// Whether one of [`unfinished`](Self::unfinished) still is.
+    pub fn is_unfinished(&self, key: u64) -> bool {
+        self.sockets.get(&key, 0).is_ok()
+    }
+
     /// Runs the kernel skipped; zeros before Linux 5.12, which does not count them.
     pub fn misses(&self) -> Misses {
         self.misses.unwrap_or_else(|| {
@@ -288,7 +306,10 @@ impl Probes {
     /// When the kernel keeps one.
     pub fn detach(&mut self) -> Result<(), AttachError> {
         self.misses = Some(self.misses());
-        for hook in std::mem::take(&mut self.attached) {
+        let mut hooks = std::mem::take(&mut self.attached);
+        // State changes first: a close seen when births no longer are would look like a reset.
+        hooks.sort_by_key(|hook| !STATE.hooks.contains(hook));
+        for hook in hooks {
             object::unload(&mut self.ebpf, hook).map_err(|source| AttachError::Program {
                 hook: hook.target(),
                 reason: Box::new(source),

@@ -8,9 +8,10 @@ use foldhash::HashMap;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey};
+use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey, Socket};
 
 use super::births::Births;
+use super::repair::{self, Survey};
 use super::{About, Batch, Failure, Loss, Lost, Source};
 use crate::event::{Event, Kind};
 use crate::kernel::hooks::NONE;
@@ -49,6 +50,15 @@ pub trait Kernel {
     /// Runs of programs the kernel skipped.
     fn misses(&self) -> Misses;
 
+    /// Connections whose end no program has seen yet, by key.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>>;
+
+    /// Whether such a connection still has seen no end.
+    fn is_unfinished(&self, key: u64) -> bool;
+
     /// Detaches the programs; the maps stay readable. Doing it again does nothing.
     ///
     /// # Errors
@@ -67,6 +77,14 @@ impl Kernel for Probes {
 
     fn surprises(&mut self) -> Vec<String> {
         self.surprises()
+    }
+
+    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>> {
+        Ok(self.unfinished()?)
+    }
+
+    fn is_unfinished(&self, key: u64) -> bool {
+        self.is_unfinished(key)
     }
 
     fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
@@ -95,14 +113,16 @@ pub struct Live<K: Kernel> {
     sampled: bool,
     failures_read: Option<Instant>,
     undecodable: u64,
+    unseen: u64,
     births: Option<Births>,
+    survey: Survey,
 }
 
 impl<K: Kernel> Live<K> {
     /// A source out of attached programs.
     ///
-    /// `about.clock_offset_ns` is measured here.
-    pub fn new(kernel: K, mut about: About) -> Self {
+    /// `about.clock_offset_ns` is measured here; `survey` lists the sockets of a namespace.
+    pub fn new(kernel: K, mut about: About, survey: Survey) -> Self {
         about.clock_offset_ns = clock_offset();
         // Where no end comes, nothing would ever forget a birth.
         let ends = about.backend.get("time_wait_end");
@@ -115,7 +135,9 @@ impl<K: Kernel> Live<K> {
             sampled: false,
             failures_read: None,
             undecodable: 0,
+            unseen: 0,
             births,
+            survey,
         }
     }
 
@@ -145,6 +167,29 @@ impl<K: Kernel> Live<K> {
         });
         batch.surprises.extend(kernel.surprises());
         self.undecodable += batch.malformed - before;
+    }
+
+    /// Reports the TIME_WAITs whose birth no program saw, and counts other ends that none saw.
+    fn repair(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        let unfinished = self
+            .kernel
+            .unfinished()
+            .context("cannot read the sockets map")?;
+        let now_ns = self.now_ns();
+        let found = repair::look(unfinished, now_ns, self.survey, |key| {
+            self.kernel.is_unfinished(key)
+        });
+        self.unseen += found.unseen;
+        for wire in &found.births {
+            match Event::from_wire(wire) {
+                Ok(event) => batch.events.push(event),
+                Err(malformed) => {
+                    log::debug!("{malformed}");
+                    self.undecodable += 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn drain_failures(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
@@ -226,6 +271,7 @@ impl<K: Kernel> Source for Live<K> {
     }
 
     fn finish(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        self.repair(batch)?;
         self.kernel
             .detach()
             .context("cannot detach the programs; they end with this process")?;
@@ -251,6 +297,7 @@ impl<K: Kernel> Source for Live<K> {
                 recursion: missed.state.saturating_sub(rescued) + missed.single,
                 undecodable: self.undecodable,
                 unreadable: counter(Counter::SocketUnreadable),
+                unseen: self.unseen,
                 output: 0,
             },
             recursion_skipped: missed.state + missed.single,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use tracer_ebpf::{COUNTERS, FailureCount, FailureKey, cause, flags, kind};
+use tracer_ebpf::{COUNTERS, FailureCount, FailureKey, Socket, cause, flags, kind};
 
 use super::{Kernel, Live};
 use crate::event::{Cause, Direction, Kind, Ownership};
@@ -33,6 +33,12 @@ impl Kernel for Fake {
     fn surprises(&mut self) -> Vec<String> {
         std::mem::take(&mut self.surprises)
     }
+    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>> {
+        Ok(Vec::new())
+    }
+    fn is_unfinished(&self, _: u64) -> bool {
+        false
+    }
     fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
         Ok(self.failures.clone())
     }
@@ -58,7 +64,7 @@ fn live() -> Live<Fake> {
         detached: false,
         wake: std::io::pipe().unwrap(),
     };
-    Live::new(kernel, About::default())
+    Live::new(kernel, About::default(), |_| Ok(Vec::new()))
 }
 
 fn event(kind: u8, flags: u32) -> tracer_ebpf::Event {

@@ -197,7 +197,7 @@ fn loss_and_summary() {
     };
     let lost = concat!(
         r#""lost":{"ring_full":3,"sockets_full":0,"attempts_full":0,"recursion":0,"#,
-        r#""undecodable":0,"unreadable":0,"output":4}"#
+        r#""undecodable":0,"unreadable":0,"unseen":0,"output":4}"#
     );
     assert_eq!(
         rendered(|json, out| json.loss(0, &loss, out)),

@@ -1,0 +1,173 @@
+/*!
+What the programs did not see, found in the kernel's own list of sockets.
+
+A kernel may run no program where it should: recursion beyond the second copy,
+or a kernel that keeps tracing programs away from some task, and with it from
+the softirqs that happen to run on top of that task. What such a softirq ends
+stays in the sockets map. While the programs are still attached that proves
+itself: an entry that was there before the list was made and is there after it,
+of a socket the list shows in TIME_WAIT, or no longer, ended unseen.
+*/
+
+use std::collections::BTreeMap;
+
+use foldhash::HashMap;
+use tracer_ebpf::{Event, Socket, Tuple, closer, flags, kind, tcp_state};
+
+use crate::host::sock_diag::TcpSocket;
+
+/// Lists the TCP sockets of the network namespace with this inode.
+pub type Survey = fn(u32) -> anyhow::Result<Vec<TcpSocket>>;
+
+/// Sockets younger than this may not be listed yet: the kernel lists them once they have a port.
+const SETTLED_NS: u64 = 1_000_000_000;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Births of TIME_WAITs, marked inferred.
+    pub(super) births: Vec<Event>,
+    /// Other ends: nothing is known of them but that they were.
+    pub(super) unseen: u64,
+}
+
+/// Looks the unfinished up. `is_unfinished` must tell of the present.
+pub(super) fn look(
+    unfinished: Vec<(u64, Socket)>,
+    now_ns: u64,
+    survey: Survey,
+    is_unfinished: impl Fn(u64) -> bool,
+) -> Found {
+    let mut namespaces: BTreeMap<u32, Vec<Socket>> = BTreeMap::new();
+    for (key, socket) in unfinished {
+        // Without a cookie (before Linux 5.12) a socket cannot be recognised.
+        if socket.cookie == key && key != 0 {
+            namespaces.entry(socket.netns).or_default().push(socket);
+        }
+    }
+    let mut found = Found::default();
+    for (netns, sockets) in namespaces {
+        let listed: HashMap<u64, TcpSocket> = match survey(netns) {
+            Ok(list) => list.into_iter().map(|one| (one.cookie, one)).collect(),
+            Err(error) => {
+                // Gone with all its sockets, or out of reach: nothing can be said.
+                log::debug!("cannot list the sockets of namespace {netns}: {error:#}");
+                continue;
+            }
+        };
+        for socket in sockets {
+            let one = listed.get(&socket.cookie);
+            let waits = one.is_some_and(|one| one.state == tcp_state::TIME_WAIT);
+            let gone = one.is_none() && now_ns.saturating_sub(socket.opened_ns) > SETTLED_NS;
+            if !(waits || gone) || !is_unfinished(socket.cookie) {
+                continue;
+            }
+            match one {
+                Some(one) => found.births.push(birth(&socket, one, now_ns)),
+                None => found.unseen += 1,
+            }
+        }
+    }
+    found
+}
+
+fn birth(socket: &Socket, one: &TcpSocket, now_ns: u64) -> Event {
+    Event {
+        ts_ns: now_ns,
+        cookie: socket.cookie,
+        search_ns: socket.search_ns,
+        owner: socket.owner,
+        tuple: Tuple {
+            netns: socket.netns,
+            family: one.family,
+            sport: one.local.port(),
+            dport: one.remote.port(),
+            src: wire(one.local.ip()),
+            dst: wire(one.remote.ip()),
+            ..Tuple::default()
+        },
+        flags: socket.flags | flags::INFERRED,
+        kind: kind::TIME_WAIT,
+        closer: closer::LOCAL,
+        direction: socket.direction,
+        state: one.state,
+        ..Event::default()
+    }
+}
+
+fn wire(ip: std::net::IpAddr) -> [u8; 16] {
+    match ip {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tracer_ebpf::{AF_INET, Socket, direction, flags, tcp_state};
+
+    use super::{SETTLED_NS, look};
+    use crate::host::sock_diag::TcpSocket;
+
+    fn socket(cookie: u64, opened_ns: u64) -> (u64, Socket) {
+        let socket = Socket {
+            cookie,
+            opened_ns,
+            netns: 7,
+            direction: direction::OUT,
+            ..Socket::default()
+        };
+        (cookie, socket)
+    }
+
+    fn listed(_: u32) -> anyhow::Result<Vec<TcpSocket>> {
+        let one = |cookie, state| TcpSocket {
+            state,
+            family: AF_INET,
+            local: SocketAddr::from(([10, 0, 0, 1], 40_000)),
+            remote: SocketAddr::from(([10, 0, 0, 2], 5432)),
+            cookie,
+            inode: 0,
+        };
+        Ok(vec![
+            one(1, tcp_state::TIME_WAIT),
+            one(2, tcp_state::ESTABLISHED),
+            one(3, tcp_state::TIME_WAIT),
+        ])
+    }
+
+    #[test]
+    fn only_what_ended_unseen_is_found() {
+        let now = 10 * SETTLED_NS;
+        let unfinished = vec![
+            socket(1, 1),
+            socket(2, 1),
+            // Its end was seen while the list was made.
+            socket(3, 1),
+            // Gone; and too young to be listed.
+            socket(4, 1),
+            socket(5, now - 1),
+        ];
+        let found = look(unfinished, now, listed, |key| key != 3);
+        assert_eq!(found.unseen, 1);
+        let [birth] = found.births.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!((birth.cookie, birth.tuple.sport), (1, 40_000));
+        assert_eq!(birth.tuple.dst[10..], [0xff, 0xff, 10, 0, 0, 2]);
+        assert_ne!(birth.flags & flags::INFERRED, 0);
+    }
+
+    #[test]
+    fn an_unreachable_namespace_says_nothing() {
+        let found = look(
+            vec![socket(1, 1)],
+            10 * SETTLED_NS,
+            |_| anyhow::bail!("gone"),
+            |_| true,
+        );
+        assert!(found.births.is_empty() && found.unseen == 0);
+    }
+}
