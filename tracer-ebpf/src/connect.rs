@@ -114,7 +114,7 @@ pub(crate) fn enter(ctx: &TracePointContext) {
         tuple: NO_FAILURES.first.tuple,
     };
     if ATTEMPTS
-        .insert(bpf_get_current_pid_tgid(), attempt, u64::from(BPF_ANY))
+        .insert(bpf_get_current_pid_tgid(), &attempt, u64::from(BPF_ANY))
         .is_err()
     {
         count(Counter::AttemptsFull);
@@ -309,7 +309,7 @@ fn searched(ctx: &FExitContext) {
             tuple: tuple::<Typed>(sk, sport),
         };
         if ATTEMPTS
-            .insert(bpf_get_current_pid_tgid(), attempt, u64::from(BPF_ANY))
+            .insert(bpf_get_current_pid_tgid(), &attempt, u64::from(BPF_ANY))
             .is_err()
         {
             count(Counter::AttemptsFull);

@@ -79,13 +79,13 @@ pub(crate) fn failed(event: &Event) {
             0
         },
     };
-    let entry = match FAILURES.get_ptr_mut(key) {
+    let entry = match FAILURES.get_ptr_mut(&key) {
         Some(entry) => entry,
         None => {
             let new = FAILURES
-                .insert(key, NO_FAILURES, u64::from(BPF_NOEXIST))
+                .insert(&key, &NO_FAILURES, u64::from(BPF_NOEXIST))
                 .is_ok();
-            let Some(entry) = FAILURES.get_ptr_mut(key) else {
+            let Some(entry) = FAILURES.get_ptr_mut(&key) else {
                 count(Counter::FailuresFull);
                 sample(event, flags::COUNTED_HERE);
                 return;

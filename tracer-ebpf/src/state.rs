@@ -160,7 +160,10 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             netns,
             padding: 0,
         };
-        if SOCKETS.insert(key(sk), socket, u64::from(BPF_ANY)).is_err() {
+        if SOCKETS
+            .insert(key(sk), &socket, u64::from(BPF_ANY))
+            .is_err()
+        {
             count(Counter::SocketsFull);
         }
     }
@@ -278,7 +281,10 @@ unsafe fn closing(sk: Pointer) {
             netns: netns::<Typed>(sk),
             padding: 0,
         };
-        if SOCKETS.insert(key(sk), socket, u64::from(BPF_ANY)).is_err() {
+        if SOCKETS
+            .insert(key(sk), &socket, u64::from(BPF_ANY))
+            .is_err()
+        {
             count(Counter::SocketsFull);
         }
     }

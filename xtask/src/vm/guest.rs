@@ -121,7 +121,9 @@ impl Machine {
         command
             .arg("-machine")
             .arg(format!("q35,accel={}", self.accel))
-            .args(["-cpu", "max", "-nodefaults", "-no-reboot"])
+            // Without cmpxchg16b: emulated by qemu 7.2 it now and then leaves garbage in the flags
+            // and the stack pointer, and the kernel's allocator dies of a double fault.
+            .args(["-cpu", "max,-cx16", "-nodefaults", "-no-reboot"])
             // With -nographic the BIOS would write to the console too.
             .args(["-display", "none", "-serial", "stdio"])
             .args(["-smp", &self.cpus.to_string()])

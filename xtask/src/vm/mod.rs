@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1024)]
     memory: u32,
     /// Processors of a guest
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     cpus: u32,
     /// Accelerator of qemu; plain emulation works everywhere
     #[arg(long, default_value = "tcg")]
