@@ -31,19 +31,22 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// The words of each command of ours in the text's code blocks.
+/// The words of each command of ours in the text's code blocks, fenced or indented; what stands
+/// behind two spaces is a remark.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut code = false;
     for line in text.lines() {
+        let indented = line.starts_with("    ");
         let line = line.trim();
         if line.starts_with("```") {
             code = !code;
             continue;
         }
-        if !code {
+        if !code && !indented {
             continue;
         }
+        let line = line.split("  ").next().unwrap_or(line);
         let line = line.strip_prefix("$ ").unwrap_or(line);
         let line = line.strip_prefix("# ").unwrap_or(line);
         let line = line.strip_prefix("sudo ").unwrap_or(line);
