@@ -102,15 +102,15 @@ mod tests {
     fn commands_are_found_in_code_blocks_only() {
         let text = "cargo xtask no\n```console\n$ sudo cargo run --release -- demo churn | less\n\
                     tracer  pid 12 failed\n# cargo xtask test --setup   # all of it\n\
-                    tracer run --record f -- curl -s host\nls\n```\ntracer top\n";
+                    tracer run --record f -- curl -s host\nls\n```\ntracer top\n\n    tracer doctor    what is missing\n";
         let found: Vec<_> = commands(text).iter().map(|words| words.join(" ")).collect();
         assert_eq!(
             found,
             [
                 "cargo run --release -- demo churn",
-                "tracer pid 12 failed",
                 "cargo xtask test --setup",
                 "tracer run --record f -- curl -s host",
+                "tracer doctor",
             ]
         );
     }
