@@ -6,7 +6,7 @@ kernels are patched, configured and locked down.
 
 use std::path::Path;
 
-use aya::{Btf, EbpfError, programs::ProgramError};
+use aya::{Btf, programs::ProgramError};
 use tracer_ebpf::{Config, Layout};
 
 use super::btf::VMLINUX;
@@ -249,7 +249,6 @@ fn one(ebpf: &mut aya::Ebpf, btf: &Btf, hook: &Hook) -> Result<(), String> {
 
 /// The kernel's words without the verifier's log, of which only the last line says why.
 pub(crate) fn words(error: &ProgramError) -> String {
-    use std::error::Error as _;
     if let ProgramError::LoadError {
         io_error,
         verifier_log,
@@ -260,24 +259,24 @@ pub(crate) fn words(error: &ProgramError) -> String {
         let why = log
             .lines()
             .rev()
-            .find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+            .find(|line| !line.trim().is_empty() && !is_statistics(line));
         return match why {
             Some(why) => format!("{io_error} ({})", why.trim()),
             None => io_error.to_string(),
         };
     }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    chain(error)
 }
 
-/// As [`words`] for what goes wrong before a program is there.
-pub(crate) fn open_words(error: &EbpfError) -> String {
-    use std::error::Error as _;
+/// The lines every verifier log ends in, whatever was wrong (`print_verification_stats`).
+fn is_statistics(line: &str) -> bool {
+    ["verification time ", "stack depth ", "processed "]
+        .iter()
+        .any(|start| line.starts_with(start))
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
