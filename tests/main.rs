@@ -20,6 +20,7 @@ mod cli;
 mod connect;
 mod demo;
 mod detach;
+mod rescue;
 mod sandbox;
 mod timewait;
 mod trace;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("connect", connect::SCENARIOS),
         ("bind", bind::SCENARIOS),
         ("timewait", timewait::SCENARIOS),
+        ("rescue", rescue::SCENARIOS),
         ("detach", detach::SCENARIOS),
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),

@@ -168,6 +168,13 @@ impl Trace {
             .collect()
     }
 
+    /// The last line, which must be a summary.
+    pub(crate) fn summary(&self) -> &Value {
+        let summary = self.lines.last().expect("no line at all");
+        assert_eq!(summary["type"], "summary", "the last line is {summary}");
+        summary
+    }
+
     /// The last line, which must be a summary that admits no loss, of a run
     /// that ended well.
     pub(crate) fn assert_whole(&self) {

@@ -6,8 +6,8 @@ EADDRNOTAVAIL when the address is not one of this host.
   net/ipv6/af_inet6.c). Why these and not `inet_csk_get_port`: they see the
   address asked for and also refuse before the port search; they are called
   through `proto_ops`, so they are never inlined.
-* tracepoint: `syscalls/sys_enter_bind` and `sys_exit_bind`; io_uring binds are
-  not seen.
+* tracepoint: `syscalls/sys_exit_bind`, and `sys_enter_bind` where the arguments
+  are not to be had at the exit (`syscall.rs`); io_uring binds are not seen.
 
 # Minimum kernel version
 5.8, with BTF.
@@ -21,9 +21,10 @@ use aya_ebpf::{
 use tracer_ebpf::{AF_INET, cause, direction, kind};
 
 use crate::{
-    connect::{address_of, enter, field, finish, place_of, socket_of},
-    maps::{ATTEMPTS, NO_FAILURES, offset},
+    connect::{finish, place_of},
+    maps::{NO_FAILURES, offset},
     sock::{Load, Pointer, Probed, Typed, follow, is_tcp, mapped, netns},
+    syscall::{self, address_of, field, socket_of},
 };
 
 /// Why bind() says no: `EADDRINUSE` (98) and `EADDRNOTAVAIL` (99) by the port asked for.
@@ -37,10 +38,10 @@ fn cause_of(errno: i64, port: u16) -> u8 {
     }
 }
 
-/// bind() begins: remembers its arguments, which the exit does not have.
+/// bind() begins: remembers its arguments. Only where the exit does not have them.
 #[tracepoint]
 pub(crate) fn bind_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx);
+    syscall::enter(&ctx);
     0
 }
 
@@ -49,28 +50,23 @@ pub(crate) fn bind_enter(ctx: TracePointContext) -> u32 {
 pub(crate) fn bind_exit(ctx: TracePointContext) -> u32 {
     // SAFETY: the record of a syscall's exit: result at 16.
     let errno = unsafe { field::<i64>(&ctx, 16) }.wrapping_neg();
-    let thread = bpf_get_current_pid_tgid();
     // EBADF, EFAULT and ENOTSOCK say nothing about an address.
     if errno > 0
         && !matches!(errno, 9 | 14 | 88)
-        && let Some(attempt) = ATTEMPTS.get_ptr(thread)
+        && let Some(call) = syscall::arguments(bpf_get_current_pid_tgid())
+        && let Some(sk) = socket_of(call.fd)
+        && let Some((address, port)) = address_of(&call)
     {
-        // SAFETY: the entry belongs to the current thread.
-        let attempt = unsafe { &*attempt };
-        if let Some(sk) = socket_of(attempt.fd)
-            && let Some((address, port)) = address_of(attempt)
-        {
-            let mut event = NO_FAILURES.first;
-            event.kind = kind::BIND_FAILED;
-            event.errno = errno as u16;
-            event.cause = cause_of(errno, port);
-            event.tuple = place_of(sk);
-            event.tuple.src = address;
-            event.tuple.sport = port;
-            finish(&mut event);
-        }
+        let mut event = NO_FAILURES.first;
+        event.kind = kind::BIND_FAILED;
+        event.errno = errno as u16;
+        event.cause = cause_of(errno, port);
+        event.tuple = place_of(sk);
+        event.tuple.src = address;
+        event.tuple.sport = port;
+        finish(&mut event);
     }
-    let _ = ATTEMPTS.remove(thread);
+    syscall::leave();
     0
 }
 

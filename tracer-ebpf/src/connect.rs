@@ -11,10 +11,11 @@ clears them). So the addresses wait in ATTEMPTS, by thread, for the errno:
   destination the latter calls the former: the outer one reports. Why these:
   they pass every connect(), by system call, io_uring or the kernel, and their
   prototypes are the same from 5.10 to 7.3.
-* tracepoint: `syscalls/sys_enter_connect` and `sys_exit_connect`. Why these:
-  nothing else gives the errno without trampolines. What connects otherwise
-  (io_uring, the kernel) is reported from the state change, marked inferred.
-  Any syscall tracepoint makes every system call of the host a little slower.
+* tracepoint: `syscalls/sys_exit_connect`, and `sys_enter_connect` where the
+  arguments are not to be had at the exit (`syscall.rs`). Why these: nothing
+  else gives the errno without trampolines. What connects otherwise (io_uring,
+  the kernel) is reported from the state change, marked inferred. Any syscall
+  tracepoint makes every system call of the host a little slower.
 
 Failures that come later (RST, timeout) are reported by `state.rs`.
 
@@ -24,20 +25,22 @@ Failures that come later (RST, timeout) are reported by `state.rs`.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+    helpers::bpf_get_current_pid_tgid,
     macros::{fexit, tracepoint},
     programs::{FExitContext, TracePointContext},
 };
 use tracer_ebpf::{
-    AF_INET, AF_INET6, Attempt, Counter, Event, Tuple, cause, connect_exit, direction, flags, kind,
+    AF_INET, AF_INET6, Attempt, Counter, Event, Socket, Tuple, cause, connect_exit, direction,
+    flags, kind,
 };
 
 use crate::{
     filter,
-    maps::{ATTEMPTS, NO_FAILURES, SOCKETS, config, count, offset},
+    maps::{ATTEMPTS, NO_FAILURES, REPORTED, SOCKETS, config, count, offset},
     output::{failed, now},
     owner,
-    sock::{Load, Pointer, Probed, Typed, follow, is_tcp, key, mapped, netns, tuple},
+    sock::{Load, Pointer, Probed, Typed, key, mapped, netns, tuple},
+    syscall::{self, address_of, field, socket_of},
 };
 
 /// `EADDRNOTAVAIL`
@@ -54,12 +57,14 @@ fn reported_elsewhere(errno: i64) -> bool {
     )
 }
 
-/// Notes that the attempt of this thread got a SYN_SENT socket.
+/// Notes that a state change reported why this connection failed, for errnos that a call that
+/// never got to a connection returns as well.
 #[inline(always)]
-pub(crate) fn reached_syn_sent(thread: u64) {
-    if let Some(attempt) = ATTEMPTS.get_ptr_mut(thread) {
-        // SAFETY: the entry belongs to the current thread.
-        unsafe { (*attempt).syn_sent = 1 };
+pub(crate) fn reported(key: u64, socket: &Socket, errno: u16) {
+    if config!(connect_exit) == connect_exit::SYSCALL && !reported_elsewhere(i64::from(errno)) {
+        let thread = u64::from(socket.owner.tgid) << 32 | u64::from(socket.owner.tid);
+        // It cannot be full; where memory is out, the failure is reported twice.
+        let _ = REPORTED.insert(&thread, &key, u64::from(BPF_ANY));
     }
 }
 
@@ -69,17 +74,18 @@ pub(crate) fn failed_inside(event: &Event) {
     if config!(connect_exit) == connect_exit::TRAMPOLINE {
         return;
     }
-    if config!(connect_exit) == connect_exit::SYSCALL
-        && let Some(attempt) = ATTEMPTS.get_ptr_mut(bpf_get_current_pid_tgid())
-    {
-        // SAFETY: the entry belongs to the current thread.
-        unsafe {
-            (*attempt).tuple = event.tuple;
-            (*attempt).search_ns = event.search_ns;
-            (*attempt).cookie = event.cookie;
-            (*attempt).cause = u32::from(event.cause);
-            (*attempt).failed = 1;
-        }
+    let thread = bpf_get_current_pid_tgid();
+    if config!(connect_exit) == connect_exit::SYSCALL && syscall::is_connect(thread) {
+        remember(
+            thread,
+            &Attempt {
+                search_ns: event.search_ns,
+                cookie: event.cookie,
+                cause: u32::from(event.cause),
+                reserved: 0,
+                tuple: event.tuple,
+            },
+        );
         return;
     }
     // Nobody will tell the errno: EADDRNOTAVAIL is what a failed port search gives.
@@ -89,53 +95,21 @@ pub(crate) fn failed_inside(event: &Event) {
     failed(&event);
 }
 
-/// Begin of a system call with `(fd, sockaddr *, length)`.
+/// Keeps a failed attempt until the errno is known.
 #[inline(always)]
-pub(crate) fn enter(ctx: &TracePointContext) {
-    // SAFETY: the record of a syscall's entry: number at 8, arguments from 16, eight bytes each
-    // (kernel/trace/trace.h, struct syscall_trace_enter).
-    let (fd, address, length) = unsafe {
-        (
-            field::<u64>(ctx, 16) as u32,
-            field::<u64>(ctx, 24),
-            field::<u64>(ctx, 32) as u32,
-        )
-    };
-    let attempt = Attempt {
-        address,
-        search_ns: 0,
-        cookie: 0,
-        fd,
-        address_len: length,
-        syn_sent: 0,
-        failed: 0,
-        cause: 0,
-        reserved: 0,
-        tuple: NO_FAILURES.first.tuple,
-    };
+fn remember(thread: u64, attempt: &Attempt) {
     if ATTEMPTS
-        .insert(bpf_get_current_pid_tgid(), &attempt, u64::from(BPF_ANY))
+        .insert(&thread, attempt, u64::from(BPF_ANY))
         .is_err()
     {
         count(Counter::AttemptsFull);
     }
 }
 
-/// Reads the tracepoint's record, which is the context itself.
-///
-/// # Safety
-/// `offset` must lie in the record and be aligned.
-#[inline(always)]
-pub(crate) unsafe fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
-    use aya_ebpf::EbpfContext;
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::read_volatile(ctx.as_ptr().byte_add(offset).cast::<T>()) }
-}
-
-/// connect() begins: remembers its arguments, which the exit does not have.
+/// connect() begins: remembers its arguments. Only where the exit does not have them.
 #[tracepoint]
 pub(crate) fn connect_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx);
+    syscall::enter(&ctx);
     0
 }
 
@@ -144,40 +118,40 @@ pub(crate) fn connect_enter(ctx: TracePointContext) -> u32 {
 pub(crate) fn connect_exit(ctx: TracePointContext) -> u32 {
     // SAFETY: the record of a syscall's exit: result at 16 (struct syscall_trace_exit).
     let errno = unsafe { field::<i64>(&ctx, 16) }.wrapping_neg();
-    let thread = bpf_get_current_pid_tgid();
-    if errno > 0
-        && let Some(attempt) = ATTEMPTS.get_ptr(thread)
-    {
-        // SAFETY: the entry belongs to the current thread.
-        unsafe { report(&*attempt, errno) };
+    if errno > 0 {
+        report(errno);
     }
-    let _ = ATTEMPTS.remove(thread);
+    syscall::leave();
     0
 }
 
 /// Reports the failed attempt of the current thread.
 #[inline(always)]
-fn report(attempt: &Attempt, errno: i64) {
+fn report(errno: i64) {
+    let thread = bpf_get_current_pid_tgid();
     let mut event = NO_FAILURES.first;
     event.kind = kind::CONNECT_FAILED;
     event.direction = direction::OUT;
     event.errno = errno as u16;
-    event.search_ns = attempt.search_ns;
-    event.cookie = attempt.cookie;
-    if attempt.failed != 0 {
-        event.tuple = attempt.tuple;
-        if errno == EADDRNOTAVAIL {
-            event.cause = attempt.cause as u8;
-        }
+    if let Some(attempt) = ATTEMPTS.get_ptr(&thread) {
+        // SAFETY: the entry belongs to the current thread.
+        take(&mut event, unsafe { &*attempt }, errno);
+        let _ = ATTEMPTS.remove(&thread);
     } else {
-        if attempt.syn_sent != 0 || reported_elsewhere(errno) {
+        if reported_elsewhere(errno) {
             return;
         }
-        let Some(sk) = socket_of(attempt.fd) else {
+        let Some(call) = syscall::arguments(thread) else {
             return;
         };
+        let Some(sk) = socket_of(call.fd) else {
+            return;
+        };
+        if was_reported(thread, sk) {
+            return;
+        }
         event.tuple = place_of(sk);
-        let Some((address, port)) = address_of(attempt) else {
+        let Some((address, port)) = address_of(&call) else {
             return;
         };
         event.tuple.dst = address;
@@ -187,6 +161,33 @@ fn report(attempt: &Attempt, errno: i64) {
         }
     }
     finish(&mut event);
+}
+
+/// Takes over what was kept of a failed attempt.
+#[inline(always)]
+fn take(event: &mut Event, attempt: &Attempt, errno: i64) {
+    event.tuple = attempt.tuple;
+    event.search_ns = attempt.search_ns;
+    event.cookie = attempt.cookie;
+    if errno == EADDRNOTAVAIL {
+        event.cause = attempt.cause as u8;
+    }
+}
+
+/// Whether [`reported`] was told of this thread's socket.
+#[inline(always)]
+fn was_reported(thread: u64, sk: Pointer) -> bool {
+    // SAFETY: probed loads take any address; the entry is a number.
+    unsafe {
+        let key = if config!(socket_cookie) != 0 {
+            Probed::load::<u64>(sk, offset!(skc_cookie))
+        } else {
+            sk as u64
+        };
+        REPORTED
+            .get(&thread)
+            .is_some_and(|&reported| reported == key)
+    }
 }
 
 /// Adds time and owner, and counts the failure if it is asked for.
@@ -208,47 +209,6 @@ pub(crate) fn place_of(sk: Pointer) -> Tuple {
         place.dst = [0; 16];
         place.dport = 0;
         place
-    }
-}
-
-/// The TCP socket behind a file descriptor of the current task.
-#[inline(always)]
-pub(crate) fn socket_of(fd: u32) -> Option<Pointer> {
-    if config!(probe_read) == 0 {
-        count(Counter::SocketUnreadable);
-        return None;
-    }
-    // SAFETY: the helper returns the current task's address; probed loads take any.
-    unsafe {
-        let task = aya_ebpf::helpers::generated::bpf_get_current_task() as Pointer;
-        let files = follow::<Probed>(task, offset!(task_files));
-        let table = follow::<Probed>(files, offset!(files_fdt));
-        let array = follow::<Probed>(table, offset!(fdt_fd));
-        let file = Probed::load::<u64>(array.wrapping_byte_add(fd as usize * 8), 0) as Pointer;
-        let socket = follow::<Probed>(file, offset!(file_private_data));
-        let sk = follow::<Probed>(socket, offset!(socket_sk));
-        if sk.is_null() {
-            count(Counter::SocketUnreadable);
-            return None;
-        }
-        is_tcp::<Probed>(sk).then_some(sk)
-    }
-}
-
-/// Address and port (host order) of the sockaddr a system call was given.
-#[inline(always)]
-pub(crate) fn address_of(attempt: &Attempt) -> Option<([u8; 16], u16)> {
-    let base = attempt.address as *const u8;
-    // SAFETY: the helper checks the addresses; offsets of struct sockaddr_in and sockaddr_in6.
-    unsafe {
-        let family = bpf_probe_read_user::<u16>(base.cast()).ok()?;
-        let port = bpf_probe_read_user::<u16>(base.wrapping_add(2).cast()).ok()?;
-        let address = match family {
-            AF_INET => mapped(bpf_probe_read_user::<u32>(base.wrapping_add(4).cast()).ok()?),
-            AF_INET6 => bpf_probe_read_user::<[u8; 16]>(base.wrapping_add(8).cast()).ok()?,
-            _ => return None,
-        };
-        Some((address, u16::from_be(port)))
     }
 }
 
@@ -285,7 +245,6 @@ fn searched(ctx: &FExitContext) {
         }
         let sport = Typed::load::<u16>(sk, offset!(skc_num));
         let attempt = Attempt {
-            address: 0,
             search_ns: if opened_ns == 0 {
                 0
             } else {
@@ -296,10 +255,6 @@ fn searched(ctx: &FExitContext) {
             } else {
                 0
             },
-            fd: 0,
-            address_len: 0,
-            syn_sent: 1,
-            failed: 1,
             cause: u32::from(if sport == 0 {
                 cause::PORTS_EXHAUSTED
             } else {
@@ -308,12 +263,7 @@ fn searched(ctx: &FExitContext) {
             reserved: 0,
             tuple: tuple::<Typed>(sk, sport),
         };
-        if ATTEMPTS
-            .insert(bpf_get_current_pid_tgid(), &attempt, u64::from(BPF_ANY))
-            .is_err()
-        {
-            count(Counter::AttemptsFull);
-        }
+        remember(bpf_get_current_pid_tgid(), &attempt);
     }
 }
 
@@ -375,17 +325,10 @@ unsafe fn returned(sk: Pointer, (address, port): ([u8; 16], u16), result: i32) {
     event.kind = kind::CONNECT_FAILED;
     event.direction = direction::OUT;
     event.errno = errno as u16;
-    if let Some(attempt) = ATTEMPTS.get_ptr(thread) {
+    if let Some(attempt) = ATTEMPTS.get_ptr(&thread) {
         // SAFETY: the entry belongs to the current thread.
-        unsafe {
-            event.tuple = (*attempt).tuple;
-            event.search_ns = (*attempt).search_ns;
-            event.cookie = (*attempt).cookie;
-            if errno == EADDRNOTAVAIL {
-                event.cause = (*attempt).cause as u8;
-            }
-        }
-        let _ = ATTEMPTS.remove(thread);
+        take(&mut event, unsafe { &*attempt }, errno);
+        let _ = ATTEMPTS.remove(&thread);
     } else {
         // SAFETY: the caller's promise.
         unsafe {

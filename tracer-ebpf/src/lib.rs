@@ -283,8 +283,8 @@ pub struct Socket {
     pub established: u8,
     /// 1 when the socket had a port before connect().
     pub bound: u8,
-    /// Zero; keeps the struct free of holes.
-    pub reserved: u8,
+    /// 1 once our side closed, before the peer did.
+    pub closed_first: u8,
     /// The process behind the socket.
     pub owner: Owner,
     /// Socket cookie, or 0.
@@ -295,30 +295,32 @@ pub struct Socket {
     pub padding: u32,
 }
 
-/// A connect() or bind() under way in one thread. 96 bytes.
+/// A connect() of one thread that failed before a SYN left, waiting for its errno. 72 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
-    /// User-space pointer to the sockaddr.
-    pub address: u64,
-    /// Time of the port search of a failed attempt.
+    /// Time of the port search.
     pub search_ns: u64,
     /// Socket cookie, or 0.
     pub cookie: u64,
-    /// File descriptor of the socket.
-    pub fd: u32,
-    /// Length of the sockaddr.
-    pub address_len: u32,
-    /// 1 once the socket reached SYN_SENT.
-    pub syn_sent: u32,
-    /// 1 once it failed before a SYN left; then `tuple` and `cause` are set.
-    pub failed: u32,
-    /// One of [`cause`].
+    /// One of [`cause`], should the errno be EADDRNOTAVAIL.
     pub cause: u32,
     /// Zero; keeps the struct free of holes.
     pub reserved: u32,
     /// The socket's addresses at the failure.
     pub tuple: Tuple,
+}
+
+/// Arguments of the connect() or bind() one thread is in. 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// User-space pointer to the sockaddr.
+    pub address: u64,
+    /// File descriptor of the socket.
+    pub fd: u32,
+    /// Zero; keeps the struct free of holes.
+    pub reserved: u32,
 }
 
 /// Index into the per-CPU counters map, each a `u64`.
@@ -331,9 +333,9 @@ pub enum Counter {
     SocketsFull = 1,
     /// Failures that found the failures map full (each is then sent as an event of its own).
     FailuresFull = 2,
-    /// connect() or bind() calls that found the attempts map full.
+    /// connect() or bind() calls that found the map of calls or of failed attempts full.
     AttemptsFull = 3,
-    /// State changes a second copy of the program handled because the first was skipped.
+    /// Ends of connections that another program found because `state` was skipped.
     Rescued = 4,
     /// Failed calls whose socket could not be read, so it is not known whether it was TCP.
     SocketUnreadable = 5,
@@ -341,13 +343,15 @@ pub enum Counter {
     SamplesSkipped = 6,
     /// Events sent to the ring buffer.
     Sent = 7,
+    /// Failures that were skipped and whose errno was gone when another program found them.
+    Unseen = 8,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 8;
+pub const COUNTERS: u32 = 9;
 
 /// What the programs should do: a frozen read-only global, so that the verifier
-/// folds it and the branches not taken cost nothing. 64 bytes.
+/// folds it and the branches not taken cost nothing. 72 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -377,6 +381,11 @@ pub struct Config {
     pub destinations: u32,
     /// 1 where `bpf_probe_read_kernel` may be called (not under confidentiality lockdown).
     pub probe_read: u32,
+    /// 1 where the registers of a system call can be read at its end: `bpf_task_pt_regs` (Linux
+    /// 5.15), on x86-64, whose registers keep their arguments until then.
+    pub task_regs: u32,
+    /// For tests: 1 to act as if the kernel skipped `state` for every change that a softirq makes.
+    pub skip_softirq: u32,
 }
 
 /// Values of [`Config::connect_exit`].
@@ -452,6 +461,8 @@ layout! {
     skc_v6_daddr = "sock_common.skc_v6_daddr",
     /// IPv6 source.
     skc_v6_rcv_saddr = "sock_common.skc_v6_rcv_saddr",
+    /// TCP state.
+    skc_state = "sock_common.skc_state",
     /// Socket cookie.
     skc_cookie = "sock_common.skc_cookie",
     /// Inode of a namespace.
@@ -468,6 +479,8 @@ layout! {
     tb_fastreuse = "inet_bind_bucket.fastreuse",
     /// Segments in flight.
     packets_out = "tcp_sock.packets_out",
+    /// Bytes the peer acknowledged, the SYN among them.
+    bytes_acked = "tcp_sock.bytes_acked",
     /// FIN_WAIT2 timeout of the socket, -1 for none.
     linger2 = "tcp_sock.linger2",
     /// Substate of a TIME_WAIT socket.
@@ -498,6 +511,12 @@ layout! {
     file_private_data = "file.private_data",
     /// The sock of a socket.
     socket_sk = "socket.sk",
+    /// Number of the system call (x86-64).
+    regs_number = "pt_regs.orig_ax",
+    /// First argument of the system call (x86-64).
+    regs_first = "pt_regs.di",
+    /// Second argument of the system call (x86-64).
+    regs_second = "pt_regs.si",
 }
 
 /// Names of maps, globals and programs, as the object file spells them.
@@ -506,8 +525,10 @@ pub mod names {
     pub const EVENTS: &str = "EVENTS";
     /// Sockets under way: `u64` key to [`Socket`](crate::Socket).
     pub const SOCKETS: &str = "SOCKETS";
-    /// Attempts under way: pid_tgid to [`Attempt`](crate::Attempt).
+    /// Failed attempts that wait for their errno: pid_tgid to [`Attempt`](crate::Attempt).
     pub const ATTEMPTS: &str = "ATTEMPTS";
+    /// Calls under way: pid_tgid to [`Call`](crate::Call).
+    pub const CALLS: &str = "CALLS";
     /// [`FailureKey`](crate::FailureKey) to [`FailureCount`](crate::FailureCount).
     pub const FAILURES: &str = "FAILURES";
     /// Per-CPU `u64` by [`Counter`](crate::Counter).
@@ -532,8 +553,9 @@ const _: () = {
     assert!(size_of::<FailureCount>() == 184);
     assert!(size_of::<Destination>() == 40);
     assert!(size_of::<Socket>() == 104);
-    assert!(size_of::<Attempt>() == 96);
-    assert!(size_of::<Config>() == 64);
+    assert!(size_of::<Attempt>() == 72);
+    assert!(size_of::<Call>() == 16);
+    assert!(size_of::<Config>() == 72);
 };
 
 #[cfg(feature = "user")]

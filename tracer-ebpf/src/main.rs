@@ -22,8 +22,10 @@ mod filter;
 mod maps;
 mod output;
 mod owner;
+mod rescue;
 mod sock;
 mod state;
+mod syscall;
 mod timewait;
 
 /// Lets the programs call helpers that the kernel reserves for GPL-compatible code.

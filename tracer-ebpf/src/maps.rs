@@ -2,10 +2,10 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
-    Attempt, COUNTERS as COUNTER_COUNT, Config, Counter, Destination, Event, FailureCount,
+    Attempt, COUNTERS as COUNTER_COUNT, Call, Config, Counter, Destination, Event, FailureCount,
     FailureKey, Layout, MAX_DESTINATIONS, Owner, Socket, Tuple,
 };
 
@@ -29,6 +29,8 @@ pub(crate) static CONFIG: Config = Config {
     namespaces: 0,
     destinations: 0,
     probe_read: 0,
+    task_regs: 0,
+    skip_softirq: 0,
 };
 
 /// Reads a field of a frozen global. Volatile, or the compiler would fold the value of the build.
@@ -64,6 +66,14 @@ pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(64, 
 pub(crate) static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(64, 0);
 
 #[map]
+pub(crate) static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(64, 0);
+
+/// By thread, the key of the socket whose failure a state change reported with an errno that the
+/// end of the call would report again. Non-blocking calls leave theirs behind, hence LRU.
+#[map]
+pub(crate) static REPORTED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
+
+#[map]
 pub(crate) static FAILURES: HashMap<FailureKey, FailureCount> = HashMap::with_max_entries(64, 0);
 
 #[map]
@@ -79,14 +89,10 @@ pub(crate) static NAMESPACES: HashMap<u32, u8> = HashMap::with_max_entries(64, 0
 pub(crate) static DESTINATIONS: Array<Destination> =
     Array::with_max_entries(MAX_DESTINATIONS as u32, 0);
 
-/// The state change the program's first copy handled last, and two clocks, per processor.
+/// Two clocks per processor.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Marker {
-    /// Socket of the state change, as a number.
-    pub(crate) sock: u64,
-    /// Its new state; 0 for none.
-    pub(crate) state: u64,
+pub(crate) struct Clocks {
     /// When the last failure sample was sent.
     pub(crate) sampled_ns: u64,
     /// When user space was last woken other than for a failure.
@@ -94,7 +100,7 @@ pub(crate) struct Marker {
 }
 
 #[map]
-pub(crate) static MARKER: PerCpuArray<Marker> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static CLOCKS: PerCpuArray<Clocks> = PerCpuArray::with_max_entries(1, 0);
 
 /// A zero value to create entries of [`FAILURES`] from: it does not fit on the stack beside an event.
 #[unsafe(no_mangle)]

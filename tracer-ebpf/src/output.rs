@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{Counter, Event, FailureCount, FailureKey, flags};
 
-use crate::maps::{EVENTS, FAILURES, MARKER, NO_FAILURES, config, count};
+use crate::maps::{CLOCKS, EVENTS, FAILURES, NO_FAILURES, config, count};
 
 /// Shortest time between two wake-ups of one processor that no failure causes.
 const WAKE_GAP_NS: u64 = 20_000_000;
@@ -44,15 +44,15 @@ fn wakes(at: u64) -> bool {
     if unread > FIRST && unread < config!(wake_bytes) {
         return false;
     }
-    let Some(marker) = MARKER.get_ptr_mut(0) else {
+    let Some(clocks) = CLOCKS.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: a per-CPU slot; torn by an interrupt it costs one wake-up more or less.
     unsafe {
-        if at.wrapping_sub((*marker).woken_ns) < WAKE_GAP_NS {
+        if at.wrapping_sub((*clocks).woken_ns) < WAKE_GAP_NS {
             return false;
         }
-        (*marker).woken_ns = at;
+        (*clocks).woken_ns = at;
     }
     true
 }
@@ -136,15 +136,15 @@ unsafe fn add(slot: *mut u64, value: u64) {
 /// True when this processor may send a failure sample again.
 #[inline(always)]
 fn due(at: u64) -> bool {
-    let Some(marker) = MARKER.get_ptr_mut(0) else {
+    let Some(clocks) = CLOCKS.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: a per-CPU slot; torn by an interrupt it costs one sample more or less.
     unsafe {
-        if at.wrapping_sub((*marker).sampled_ns) < config!(sample_gap_ns) {
+        if at.wrapping_sub((*clocks).sampled_ns) < config!(sample_gap_ns) {
             return false;
         }
-        (*marker).sampled_ns = at;
+        (*clocks).sampled_ns = at;
     }
     true
 }

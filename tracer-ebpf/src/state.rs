@@ -11,10 +11,10 @@ probe reads.
 
 It never shows TIME_WAIT: see `timewait.rs`.
 
-The kernel skips a program that would interrupt itself on one processor. So the
-same handler is attached twice: the second copy acts only when the marker of its
-processor does not name this very change. Each step is idempotent (it changes
-or removes the socket's entry), so acting once too often does no harm.
+The kernel skips a program that would interrupt itself on one processor: a
+softirq's change on top of a process's. Opening and closing first are a
+process's own changes, so they are never skipped; what a softirq ends unseen is
+found by `rescue.rs`.
 
 # Minimum kernel version
 5.8, with BTF.
@@ -22,16 +22,13 @@ or removes the socket's entry), so acting once too often does no harm.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
-    },
+    helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use tracer_ebpf::{
-    Counter, Event, Socket, births, cause, closer, connect_exit, direction, flags, kind,
+    Counter, Event, Socket, births, cause, closer, direction, flags, kind,
     tcp_state::{
         CLOSE, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
@@ -39,51 +36,18 @@ use tracer_ebpf::{
 
 use crate::{
     connect, filter,
-    maps::{MARKER, SOCKETS, config, count, offset},
+    maps::{SOCKETS, config, count, offset},
     output::{failed, now, send},
     owner,
     sock::{Load, Pointer, Typed, follow, is_tcp, key, netns, tuple},
     timewait,
 };
 
-/// First copy: handles the change and leaves a marker.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
-    let sk: Pointer = ctx.arg(0);
     let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
     if matters(old, new) {
-        handle(&ctx, sk, old, new);
-    }
-    // Also for changes that do not matter: skips minus rescues is then what was lost.
-    if let Some(marker) = MARKER.get_ptr_mut(0) {
-        // SAFETY: a per-CPU slot; a state change that interrupts between the stores makes the second copy act again, which is harmless.
-        unsafe {
-            (*marker).sock = sk as u64;
-            (*marker).state = u64::from(new);
-        }
-    }
-    0
-}
-
-/// Second copy: acts when the first was skipped.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_again(ctx: BtfTracePointContext) -> i32 {
-    let sk: Pointer = ctx.arg(0);
-    let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
-    let Some(marker) = MARKER.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: a per-CPU slot.
-    unsafe {
-        if (*marker).sock == sk as u64 && (*marker).state == u64::from(new) {
-            // Cleared, or the same change of a socket at the same address could be missed later.
-            (*marker).state = 0;
-            return 0;
-        }
-    }
-    count(Counter::Rescued);
-    if matters(old, new) {
-        handle(&ctx, sk, old, new);
+        handle(&ctx, ctx.arg(0), old, new);
     }
     0
 }
@@ -104,6 +68,9 @@ fn matters(old: u8, new: u8) -> bool {
 fn handle(ctx: &BtfTracePointContext, sk: Pointer, old: u8, new: u8) {
     // SAFETY: sk is the tracepoint's typed argument.
     unsafe {
+        if config!(skip_softirq) != 0 && by_softirq(sk, old, new) {
+            return;
+        }
         match (old, new) {
             (_, SYN_SENT) if is_tcp::<Typed>(sk) => {
                 connecting(ctx, sk);
@@ -119,15 +86,26 @@ fn handle(ctx: &BtfTracePointContext, sk: Pointer, old: u8, new: u8) {
     }
 }
 
+/// True for changes that softirqs mostly make: all but those of connect() and close() themselves.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(always)]
+unsafe fn by_softirq(sk: Pointer, old: u8, new: u8) -> bool {
+    match (old, new) {
+        // SAFETY: the caller's promise. Within connect() there is no error yet.
+        (SYN_SENT, CLOSE) => unsafe { Typed::load::<u32>(sk, offset!(sk_err)) != 0 },
+        (_, ESTABLISHED | CLOSE) => true,
+        _ => false,
+    }
+}
+
 /// CLOSE to SYN_SENT: connect() was called, by the current process; no source port was looked for yet.
 ///
 /// # Safety
 /// `sk` must be a typed `struct sock`.
 #[inline(never)]
 unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
-    if config!(connect_exit) == connect_exit::SYSCALL {
-        connect::reached_syn_sent(bpf_get_current_pid_tgid());
-    }
     let owner = owner::current();
     if !filter::process(owner.tgid) {
         return;
@@ -154,7 +132,7 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             direction: direction::OUT,
             established: 0,
             bound: u8::from(sport != 0),
-            reserved: 0,
+            closed_first: 0,
             owner,
             cookie,
             netns,
@@ -180,17 +158,35 @@ unsafe fn established(sk: Pointer) {
         let Some(socket) = SOCKETS.get_ptr_mut(key(sk)) else {
             return;
         };
-        if (*socket).established != 0 {
-            return;
-        }
-        (*socket).established = 1;
-        let at = now();
-        let mut event = about(&*socket, at);
-        event.kind = kind::OPENED;
-        event.duration_ns = at.wrapping_sub((*socket).opened_ns);
-        event.tuple = tuple::<Typed>(sk, Typed::load::<u16>(sk, offset!(skc_num)));
-        send(event);
+        opened(
+            &mut *socket,
+            sk,
+            Typed::load::<u16>(sk, offset!(skc_num)),
+            0,
+        );
     }
+}
+
+/// Reports that the handshake ended, once; with the flag `INFERRED` when that is seen later.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(always)]
+unsafe fn opened(socket: &mut Socket, sk: Pointer, sport: u16, flag: u32) {
+    if config!(all) == 0 || socket.established != 0 {
+        return;
+    }
+    socket.established = 1;
+    let mut event = about(socket, now());
+    event.kind = kind::OPENED;
+    event.flags |= flag;
+    if flag != 0 {
+        // How long the handshake took is not known any more.
+        event.duration_ns = 0;
+    }
+    // SAFETY: the caller's promise.
+    event.tuple = unsafe { tuple::<Typed>(sk, sport) };
+    send(event);
 }
 
 /// SYN_SENT to CLOSE: no source port, an error, or a close() before the handshake ended.
@@ -198,7 +194,7 @@ unsafe fn established(sk: Pointer) {
 /// # Safety
 /// `sk` must be a typed `struct sock`.
 #[inline(never)]
-unsafe fn not_established(sk: Pointer) {
+pub(crate) unsafe fn not_established(sk: Pointer) {
     // SAFETY: the caller's promise; the entry stays until it is removed here.
     unsafe {
         let key = key(sk);
@@ -228,6 +224,7 @@ unsafe fn not_established(sk: Pointer) {
             event.tuple = tuple::<Typed>(sk, sport);
             event.duration_ns = at.wrapping_sub((*socket).opened_ns);
             failed(&event);
+            connect::reported(key, &*socket, event.errno);
         } else if config!(all) != 0 {
             event.kind = kind::CLOSED;
             event.closer = closer::LOCAL;
@@ -236,7 +233,7 @@ unsafe fn not_established(sk: Pointer) {
             event.tuple = tuple::<Typed>(sk, sport);
             send(event);
         }
-        let _ = SOCKETS.remove(key);
+        let _ = SOCKETS.remove(&key);
     }
 }
 
@@ -249,7 +246,10 @@ unsafe fn not_established(sk: Pointer) {
 unsafe fn closing(sk: Pointer) {
     // SAFETY: the caller's promise.
     unsafe {
-        if SOCKETS.get_ptr(key(sk)).is_some() {
+        if let Some(socket) = SOCKETS.get_ptr_mut(key(sk)) {
+            (*socket).closed_first = 1;
+            let sport = Typed::load::<u16>(sk, offset!(skc_num));
+            opened(&mut *socket, sk, sport, flags::INFERRED);
             return;
         }
         let owner = owner::current();
@@ -275,7 +275,7 @@ unsafe fn closing(sk: Pointer) {
             },
             established: 1,
             bound: 0,
-            reserved: 0,
+            closed_first: 1,
             owner,
             cookie,
             netns: netns::<Typed>(sk),
@@ -313,19 +313,20 @@ unsafe fn chosen_by_connect(sk: Pointer) -> bool {
 /// # Safety
 /// `sk` must be a typed `struct sock`.
 #[inline(never)]
-unsafe fn closed(sk: Pointer, old: u8) {
+pub(crate) unsafe fn closed(sk: Pointer, old: u8) {
     // SAFETY: the caller's promise; the entry stays until it is removed here.
     unsafe {
         let key = key(sk);
         if key == 0 {
             return;
         }
-        let Some(socket) = SOCKETS.get_ptr(key) else {
+        let Some(socket) = SOCKETS.get_ptr_mut(key) else {
             return;
         };
         let Some((sport, _, lingers)) = inet(sk) else {
             return;
         };
+        opened(&mut *socket, sk, sport, flags::INFERRED);
         let error = Typed::load::<u32>(sk, offset!(sk_err)) as u16;
         let waits = matches!(old, FIN_WAIT2 | CLOSING)
             && config!(births) == births::INFERRED
@@ -352,7 +353,7 @@ unsafe fn closed(sk: Pointer, old: u8) {
             };
             send(event);
         }
-        let _ = SOCKETS.remove(key);
+        let _ = SOCKETS.remove(&key);
     }
 }
 

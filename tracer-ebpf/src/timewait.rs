@@ -192,7 +192,9 @@ unsafe fn ended<L: Load>(tw: Pointer, why: u8) {
         }
         let mut event = crate::maps::NO_FAILURES.first;
         event.ts_ns = now();
-        event.cookie = L::load::<u64>(tw, offset!(skc_cookie));
+        if config!(socket_cookie) != 0 {
+            event.cookie = L::load::<u64>(tw, offset!(skc_cookie));
+        }
         event.tuple = tuple;
         event.kind = kind::TIME_WAIT_END;
         event.state = if substate == 0 {

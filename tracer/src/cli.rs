@@ -124,6 +124,10 @@ pub struct Tuning {
     /// The hooks to use: the best this kernel has, or tracepoints only.
     #[arg(long, value_enum, default_value_t)]
     pub backend: Backend,
+
+    /// Act as if the kernel skipped the program for every state change of a softirq, for tests.
+    #[arg(long, hide = true)]
+    pub skip_softirq: bool,
 }
 
 /// Which hooks may be used.

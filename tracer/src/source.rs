@@ -83,7 +83,8 @@ pub struct Loss {
     pub lost: Lost,
     /// Runs the kernel skipped because a program would have interrupted itself.
     pub recursion_skipped: u64,
-    /// Of those, handled by the second copy of the program.
+    /// Ends of connections that were found because of that by another program. Fewer than were
+    /// skipped: most state changes say nothing.
     pub recursion_rescued: u64,
     /// Failures counted but not sent as a sample: their count is exact all the same.
     pub samples_skipped: u64,
@@ -100,7 +101,7 @@ pub struct Lost {
     pub sockets_full: u64,
     /// The attempts map was full: a failed call may be missing.
     pub attempts_full: u64,
-    /// The kernel skipped the program and no second copy made up for it.
+    /// The kernel skipped a program whose fact no other gives.
     pub recursion: u64,
     /// Records that were no events.
     pub undecodable: u64,

@@ -151,6 +151,7 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
         ring_bytes: args.tuning.ring_size.0,
         max_sockets: args.tuning.max_sockets,
         backend: args.tuning.backend.into(),
+        skip_softirq: args.tuning.skip_softirq,
     })
 }
 

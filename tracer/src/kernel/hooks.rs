@@ -56,7 +56,7 @@ const fn optional(program: &'static str, kind: Kind, place: &'static str) -> Hoo
 /// A way to learn one thing, all of whose hooks are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// What is learnt: `state`, `connect`, `bind`, `time_wait`, `time_wait_end`.
+    /// What is learnt: `state`, `rescue`, `connect`, `bind`, `time_wait`, `time_wait_end`.
     pub fact: &'static str,
     /// `trampoline` or `tracepoint`.
     pub backend: &'static str,
@@ -80,9 +80,17 @@ pub const STATE: Group = Group {
     fact: "state",
     backend: TRACEPOINT,
     gives: "who opens, closes first, and fails later (refused, timed out)",
+    hooks: &[hook("state", Kind::TpBtf, "tp_btf/inet_sock_set_state")],
+};
+
+/// Ends of connections for which the kernel skipped the program of [`STATE`].
+pub const RESCUE: Group = Group {
+    fact: "rescue",
+    backend: TRACEPOINT,
+    gives: "ends of connections the kernel skipped a program for",
     hooks: &[
-        hook("state", Kind::TpBtf, "tp_btf/inet_sock_set_state"),
-        hook("state_again", Kind::TpBtf, "tp_btf/inet_sock_set_state"),
+        optional("rescue_failed", Kind::TpBtf, "tp_btf/inet_sk_error_report"),
+        hook("rescue_closed", Kind::TpBtf, "tp_btf/tcp_destroy_sock"),
     ],
 };
 
@@ -178,6 +186,7 @@ pub const END_TIMER: Group = Group {
 /// Every group, the preferred one of a fact first.
 pub const GROUPS: &[Group] = &[
     STATE,
+    RESCUE,
     CONNECT_TRAMPOLINE,
     CONNECT_SYSCALL,
     BIND_TRAMPOLINE,

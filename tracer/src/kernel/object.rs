@@ -26,8 +26,10 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Connections followed at a time.
     pub sockets: u32,
-    /// Threads inside connect() or bind() at a time.
+    /// Failed connect() calls at a time whose errno is awaited.
     pub attempts: u32,
+    /// Threads inside connect() or bind() at a time, where their arguments must be kept.
+    pub calls: u32,
     /// Distinct failures: owner, pool, errno, cause.
     pub failures: u32,
     /// Entries of each filter map.
@@ -40,6 +42,7 @@ impl Sizes {
         ring_bytes: 1 << 16,
         sockets: 1,
         attempts: 1,
+        calls: 1,
         failures: 1,
         filters: 1,
     };
@@ -57,6 +60,7 @@ pub fn open(btf: &Btf, layout: &Layout, config: &Config, sizes: &Sizes) -> Resul
         .map_max_entries(names::EVENTS, sizes.ring_bytes)
         .map_max_entries(names::SOCKETS, sizes.sockets)
         .map_max_entries(names::ATTEMPTS, sizes.attempts)
+        .map_max_entries(names::CALLS, sizes.calls)
         .map_max_entries(names::FAILURES, sizes.failures)
         .map_max_entries(names::PIDS, sizes.filters)
         .map_max_entries(names::NAMESPACES, sizes.filters)

@@ -18,7 +18,7 @@ use tracer_ebpf::{
 
 use super::hooks::{
     BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, Group, Hook, INFERRED,
-    Kind, NONE, STATE,
+    Kind, NONE, RESCUE, STATE,
 };
 use super::object::{self, Sizes};
 use super::trial::{self, Choice, Kernel, chain, words};
@@ -55,6 +55,8 @@ pub struct Options {
     pub max_sockets: u32,
     /// Which backend may be used.
     pub backend: Choice,
+    /// For tests: act as if the kernel skipped the program for every state change of a softirq.
+    pub skip_softirq: bool,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Default for Options {
             ring_bytes: 8 << 20,
             max_sockets: 65_536,
             backend: Choice::Auto,
+            skip_softirq: false,
         }
     }
 }
@@ -132,10 +135,10 @@ pub struct Probes {
 /// Runs the kernel skipped because a program would have interrupted itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Misses {
-    /// State changes the first copy of the program did not see.
-    pub state: u64,
-    /// Runs of programs that have no second copy.
-    pub single: u64,
+    /// State changes that were skipped; what they ended is rescued.
+    pub rescued: u64,
+    /// Runs whose fact nothing else gives.
+    pub lost: u64,
 }
 
 impl Probes {
@@ -158,6 +161,7 @@ impl Probes {
         }
         let groups = [
             Some(&STATE),
+            kernel.rescue(),
             kernel.connect(),
             kernel.bind(),
             kernel.births(),
@@ -168,6 +172,7 @@ impl Probes {
             ring_bytes: options.ring_bytes,
             sockets: options.max_sockets,
             attempts: ATTEMPTS,
+            calls: if config.task_regs == 0 { ATTEMPTS } else { 1 },
             failures: FAILURES,
             filters: u32::try_from(options.pids.len().max(options.namespaces.len()).max(1))
                 .unwrap_or(u32::MAX),
@@ -175,8 +180,7 @@ impl Probes {
         let mut ebpf = object::open(&kernel.btf, &kernel.layout, &config, &sizes)
             .map_err(AttachError::Open)?;
         // State changes last: what they hand on to must be there when the first one comes. Within
-        // a group in order: programs run in the order they were attached, and the second copy of
-        // one relies on running after the first.
+        // a group in order: programs run in the order they were attached.
         let hooks: Vec<&'static Hook> = groups
             .into_iter()
             .rev()
@@ -287,16 +291,16 @@ impl Probes {
         self.misses.unwrap_or_else(|| {
             let misses =
                 |program: &str| object::recursion_misses(&self.ebpf, program).unwrap_or_default();
-            let single = self
-                .attached
-                .iter()
-                .filter(|hook| !hook.program.starts_with("state") && !twice(hook))
-                .map(|hook| misses(hook.program))
-                .sum();
-            Misses {
-                state: misses("state"),
-                single,
+            let rescues = self.attached.iter().any(|hook| RESCUE.hooks.contains(hook));
+            let mut all = Misses::default();
+            for hook in &self.attached {
+                if STATE.hooks.contains(hook) && rescues {
+                    all.rescued += misses(hook.program);
+                } else if !has_second_chance(hook) {
+                    all.lost += misses(hook.program);
+                }
             }
+            all
         })
     }
 
@@ -326,9 +330,10 @@ impl AsFd for Probes {
     }
 }
 
-/// True for a program with a second copy, other than `state`.
-fn twice(hook: &Hook) -> bool {
-    BIRTH_TRAMPOLINE.hooks.contains(hook)
+/// True for a program whose skipped runs do no harm: the other copy runs, or what it did not find
+/// stays to be found.
+fn has_second_chance(hook: &Hook) -> bool {
+    BIRTH_TRAMPOLINE.hooks.contains(hook) || RESCUE.hooks.contains(hook)
 }
 
 fn configure(kernel: &Kernel, options: &Options) -> Config {
@@ -354,6 +359,7 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
         },
         all: u32::from(options.all),
         ends: u32::from(options.ends),
+        skip_softirq: u32::from(options.skip_softirq),
         pids: length(options.pids.len()),
         namespaces: length(options.namespaces.len()),
         destinations: length(options.destinations.len()),
@@ -422,4 +428,4 @@ fn backend(groups: &[Option<&Group>]) -> BTreeMap<String, String> {
     backend
 }
 
-const _: () = assert!(size_of::<Event>() == 160 && Counter::Sent as u32 == COUNTERS - 1);
+const _: () = assert!(size_of::<Event>() == 160 && Counter::Unseen as u32 == COUNTERS - 1);

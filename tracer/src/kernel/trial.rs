@@ -7,12 +7,13 @@ kernels are patched, configured and locked down.
 use std::path::Path;
 
 use aya::{Btf, programs::ProgramError};
-use tracer_ebpf::{Config, Layout};
+use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 
 use super::btf::VMLINUX;
 use super::hooks::{
     BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL,
-    CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind, STATE, TRAMPOLINE,
+    CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind, RESCUE, STATE,
+    TRAMPOLINE,
 };
 use super::layout::{self, REQUIRED};
 use super::object::{self, Sizes};
@@ -74,7 +75,7 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
     let mut ebpf =
         object::open(&btf, &layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
     for group in GROUPS {
-        for hook in group.hooks {
+        for hook in group.hooks.iter().filter(|hook| is_needed(hook, &config)) {
             let result = match refused_by_us(group, hook, choice, &config, &offsets.missing) {
                 Some(reason) => Err(reason),
                 None => one(&mut ebpf, &btf, hook),
@@ -114,6 +115,11 @@ impl Kernel {
     /// The first of these groups that this kernel allows.
     fn first(&self, groups: [&'static Group; 2]) -> Option<&'static Group> {
         groups.into_iter().find(|group| self.allows(group))
+    }
+
+    /// The group that finds what the kernel skipped the state changes of.
+    pub fn rescue(&self) -> Option<&'static Group> {
+        Some(&RESCUE).filter(|group| self.allows(group))
     }
 
     /// The group that tells the errno of connect().
@@ -164,12 +170,23 @@ pub fn report(choice: Choice) -> Result<Vec<HookTrial>, AttachError> {
 /// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.
 fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
     let mut refused = None;
-    for (socket_cookie, task_btf) in [(1, 1), (0, 1), (0, 0)] {
+    let has_regs = [layout.regs_number, layout.regs_first, layout.regs_second]
+        .iter()
+        .all(|&offset| offset != ABSENT);
+    // The number of a system call is compared: that of another architecture would be another.
+    let regs = cfg!(target_arch = "x86_64") && has_regs;
+    let sets = [(1, 1, 1), (1, 1, 0), (0, 1, 0), (0, 0, 0)];
+    for (socket_cookie, task_btf, task_regs) in sets {
+        if task_regs == 1 && !regs {
+            continue;
+        }
         let config = Config {
             socket_cookie,
             task_btf,
+            task_regs,
             probe_read: 1,
             all: 1,
+            connect_exit: connect_exit::SYSCALL,
             ..Config::default()
         };
         let mut ebpf =
@@ -181,11 +198,14 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
                 return Ok(Config {
                     probe_read,
                     all: 0,
+                    connect_exit: connect_exit::INFERRED,
                     ..config
                 });
             }
             Err(error) => {
-                log::debug!("cookie {socket_cookie}, task {task_btf}: {error}");
+                log::debug!(
+                    "cookie {socket_cookie}, task {task_btf}, registers {task_regs}: {error}"
+                );
                 refused.get_or_insert(error);
             }
         }
@@ -196,6 +216,12 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
             reason: Box::new(source),
         }),
     )
+}
+
+/// Whether a hook gives anything here: the begin of a system call does not where its end has the
+/// arguments.
+fn is_needed(hook: &Hook, config: &Config) -> bool {
+    config.task_regs == 0 || !hook.target().starts_with("sys_enter_")
 }
 
 /// Why a hook is not even tried.
@@ -224,6 +250,7 @@ fn refused_by_us(
     }
     let needs: &[&str] = match group.fact {
         "time_wait" | "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
+        "rescue" => &["skc_state", "bytes_acked"],
         _ if hook.kind == Kind::Syscall => &["task_files", "files_fdt", "fdt_fd"],
         _ => &[],
     };

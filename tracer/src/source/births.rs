@@ -10,27 +10,32 @@ use foldhash::HashMap;
 
 use crate::event::{Direction, Event, Owner, Ownership, Tuple};
 
-/// Most births remembered, at about 100 bytes each: 26 MB. An end whose birth
+/// Most births remembered, at about 40 bytes each: 21 MB with the table's
+/// spare room. An end whose birth
 /// found no room has no owner.
 const MOST: usize = 262_144;
 
+/// What a TIME_WAIT and its end have in common. Before Linux 5.11 each namespace counts its own
+/// cookies.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Key {
-    netns: u32,
-    src: IpAddr,
-    sport: u16,
-    dst: IpAddr,
-    dport: u16,
+enum Key {
+    Cookie(u32, u64),
+    Ports(Box<(u32, IpAddr, u16, IpAddr, u16)>),
 }
 
 impl Key {
-    fn of(tuple: &Tuple) -> Self {
-        Self {
-            netns: tuple.netns,
-            src: tuple.src,
-            sport: tuple.sport,
-            dst: tuple.dst,
-            dport: tuple.dport,
+    fn of(event: &Event) -> Self {
+        let Tuple {
+            netns,
+            src,
+            sport,
+            dst,
+            dport,
+            ..
+        } = event.tuple;
+        match event.cookie {
+            Some(cookie) => Self::Cookie(netns, cookie),
+            None => Self::Ports(Box::new((netns, src, sport, dst, dport))),
         }
     }
 }
@@ -53,7 +58,7 @@ pub(super) struct Births {
 impl Births {
     /// Keeps the owner of a birth.
     pub(super) fn remember(&mut self, event: &Event) {
-        let key = Key::of(&event.tuple);
+        let key = Key::of(event);
         if self.births.len() >= MOST && !self.births.contains_key(&key) {
             return;
         }
@@ -74,7 +79,7 @@ impl Births {
         if end.ownership != Ownership::Unknown {
             return;
         }
-        if let Some(birth) = self.births.remove(&Key::of(&end.tuple)) {
+        if let Some(birth) = self.births.remove(&Key::of(end)) {
             end.owner = *birth.owner;
             end.ownership = birth.ownership;
             end.direction = birth.direction;

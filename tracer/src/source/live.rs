@@ -280,28 +280,25 @@ impl<K: Kernel> Source for Live<K> {
     }
 
     fn loss(&mut self) -> anyhow::Result<Loss> {
-        // In this order: a skip is counted before it is rescued, so read the
-        // other way round every rescue in between would look like a loss.
         let missed = self.kernel.misses();
         let counters = self
             .kernel
             .counters()
             .context("cannot read the loss counters")?;
         let counter = |which: Counter| counters[which as usize];
-        let rescued = counter(Counter::Rescued);
         Ok(Loss {
             lost: Lost {
                 ring_full: counter(Counter::RingFull),
                 sockets_full: counter(Counter::SocketsFull),
                 attempts_full: counter(Counter::AttemptsFull),
-                recursion: missed.state.saturating_sub(rescued) + missed.single,
+                recursion: missed.lost,
                 undecodable: self.undecodable,
                 unreadable: counter(Counter::SocketUnreadable),
-                unseen: self.unseen,
+                unseen: self.unseen + counter(Counter::Unseen),
                 output: 0,
             },
-            recursion_skipped: missed.state + missed.single,
-            recursion_rescued: rescued,
+            recursion_skipped: missed.rescued + missed.lost,
+            recursion_rescued: counter(Counter::Rescued),
             samples_skipped: counter(Counter::SamplesSkipped),
             failures_full: counter(Counter::FailuresFull),
         })

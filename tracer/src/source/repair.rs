@@ -1,7 +1,7 @@
 /*!
 What the programs did not see, found in the kernel's own list of sockets.
 
-A kernel may run no program where it should: recursion beyond the second copy,
+A kernel may run no program where it should: recursion in two programs for one socket,
 or a kernel that keeps tracing programs away from some task, and with it from
 the softirqs that happen to run on top of that task. What such a softirq ends
 stays in the sockets map. While the programs are still attached that proves

@@ -114,6 +114,8 @@ pub const FUNCTIONS: &[(&str, usize)] = &[
 /// Tracepoints attached to by their type.
 pub const TRACEPOINTS: &[&str] = &[
     "inet_sock_set_state",
+    "inet_sk_error_report",
+    "tcp_destroy_sock",
     "timer_start",
     "timer_expire_entry",
     "timer_cancel",

@@ -202,23 +202,24 @@ fn what_is_no_event_is_counted_as_lost() {
 }
 
 #[test]
-fn only_skips_without_rescue_are_losses() {
+fn only_skips_that_nothing_makes_up_for_are_losses() {
     let mut live = live();
-    live.kernel.misses.state = 12;
-    live.kernel.counters = [1, 2, 3, 4, 12, 6, 7, 8];
+    live.kernel.misses.rescued = 12;
+    live.kernel.counters = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     let loss = live.loss().unwrap();
     assert_eq!(loss.lost.recursion, 0);
-    assert_eq!((loss.recursion_skipped, loss.recursion_rescued), (12, 12));
+    assert_eq!((loss.recursion_skipped, loss.recursion_rescued), (12, 5));
     assert_eq!((loss.lost.ring_full, loss.lost.sockets_full), (1, 2));
     assert_eq!((loss.failures_full, loss.lost.attempts_full), (3, 4));
     assert_eq!((loss.lost.unreadable, loss.samples_skipped), (6, 7));
-    assert_eq!(loss.lost.total(), 1 + 2 + 4 + 6);
+    assert_eq!(loss.lost.unseen, 9);
+    assert_eq!(loss.lost.total(), 1 + 2 + 4 + 6 + 9);
     live.kernel.misses = Misses {
-        state: 15,
-        single: 4,
+        rescued: 15,
+        lost: 4,
     };
     let loss = live.loss().unwrap();
-    assert_eq!((loss.lost.recursion, loss.recursion_skipped), (7, 19));
+    assert_eq!((loss.lost.recursion, loss.recursion_skipped), (4, 19));
 }
 
 #[tokio::test]

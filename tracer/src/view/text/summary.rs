@@ -54,7 +54,7 @@ pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> 
     if loss.recursion_skipped > 0 {
         writeln!(
             out,
-            "  recursion         {} skipped by the kernel, {} made up for",
+            "  recursion         {} skipped by the kernel, {} ends found all the same",
             grouped(loss.recursion_skipped),
             grouped(loss.recursion_rescued)
         )?;

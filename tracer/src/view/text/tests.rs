@@ -294,7 +294,8 @@ summary of 5.00s
         "{shown}"
     );
     assert!(
-        shown.contains("  recursion         12 skipped by the kernel, 12 made up for\n"),
+        shown
+            .contains("  recursion         12 skipped by the kernel, 12 ends found all the same\n"),
         "{shown}"
     );
 }

@@ -1,0 +1,114 @@
+/*!
+The kernel skips a program that would interrupt itself. Here the tracer acts as
+if that befell every change a softirq makes: what happened must be told all the
+same, by the programs that see the socket's error and its end.
+*/
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tracer::sandbox::workload::{Connect, Manner, Then, Work};
+use tracer::sandbox::{SERVER_V4, SILENT_V4, Settings, Side};
+use tracer_ebpf::tcp_state;
+
+use crate::Scenario;
+use crate::trace::{Trace, Tracer, assert_each, sum};
+use crate::world::{SOON, Skip, World, connect, server_v4};
+
+pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
+    ("refused", refused),
+    ("refused_nonblocking", refused_nonblocking),
+    ("timed_out", timed_out),
+    ("time_wait", time_wait),
+    ("passive_close", passive_close),
+    ("reset_by_the_peer", reset_by_the_peer),
+];
+
+/// Runs `work` under a tracer that sees no change of a softirq. Nothing may be lost, and where
+/// something was to be found, it was.
+fn traced(world: &World, work: &Work, found: bool) -> Result<(Trace, u32), Skip> {
+    let tracer = Tracer::watch(&["--all", "--skip-softirq"])?;
+    let mut client = world.client("client", work);
+    client.go().unwrap();
+    client.report(SOON).unwrap();
+    client.release();
+    client.wait(SOON).unwrap();
+    world.wait_for(Side::Client, tcp_state::ESTABLISHED, 0);
+    world.wait_for(Side::Client, tcp_state::LAST_ACK, 0);
+    world.wait_for(Side::Server, tcp_state::FIN_WAIT2, 0);
+    let trace = tracer.stop();
+    trace.assert_whole();
+    let rescued = trace.summary()["recursion"]["rescued"].as_u64();
+    assert_eq!(rescued > Some(0), found, "{}", trace.summary());
+    Ok((trace, client.pid()))
+}
+
+fn fails(
+    ip: std::net::Ipv4Addr,
+    attempts: u64,
+    nonblocking: bool,
+    errno: &str,
+) -> Result<(), Skip> {
+    let settings = Settings::with_ports(100).client_sysctl("net/ipv4/tcp_syn_retries", "1");
+    let world = World::new(&settings)?;
+    let mut work = Connect::new(SocketAddr::new(ip.into(), 81), attempts);
+    work.nonblocking = nonblocking;
+    let (trace, pid) = traced(&world, &Work::Connect(work), true)?;
+    let failures = trace.of("connect_failed", world.pair.inode(Side::Client));
+    assert_eq!(sum(&failures), attempts, "{failures:#?}");
+    assert_each(
+        &failures,
+        &json!({ "pid": pid, "comm": "client", "errno": errno, "dst": ip, "dport": 81 }),
+    );
+    Ok(())
+}
+
+fn refused() -> Result<(), Skip> {
+    fails(SERVER_V4, 20, false, "ECONNREFUSED")
+}
+
+fn refused_nonblocking() -> Result<(), Skip> {
+    fails(SERVER_V4, 20, true, "ECONNREFUSED")
+}
+
+fn timed_out() -> Result<(), Skip> {
+    fails(SILENT_V4, 2, false, "ETIMEDOUT")
+}
+
+/// 20 connections; returns the client's lines of `kind`.
+fn closes(manner: Manner, then: Then, kind: &str, found: bool) -> Result<Vec<Value>, Skip> {
+    let world = World::with_ports(100)?;
+    let _server = world.server(manner);
+    let (trace, pid) = traced(&world, &connect(server_v4(), 20, then), found)?;
+    let netns = world.pair.inode(Side::Client);
+    for kind in ["opened", "closed"] {
+        let lines = trace.of(kind, netns);
+        assert_eq!(lines.len(), 20, "{kind}");
+        assert_each(&lines, &json!({ "pid": pid, "comm": "client" }));
+    }
+    Ok(trace.of(kind, netns).into_iter().cloned().collect())
+}
+
+fn time_wait() -> Result<(), Skip> {
+    let lines = closes(Manner::Echo, Then::Close, "time_wait", false)?;
+    assert_eq!(lines.len(), 20);
+    Ok(())
+}
+
+fn passive_close() -> Result<(), Skip> {
+    let lines = closes(Manner::CloseFirst, Then::AwaitPeer, "closed", true)?;
+    assert_each(
+        &lines.iter().collect::<Vec<_>>(),
+        &json!({ "closer": "peer" }),
+    );
+    Ok(())
+}
+
+fn reset_by_the_peer() -> Result<(), Skip> {
+    let lines = closes(Manner::Reset, Then::AwaitPeer, "closed", true)?;
+    assert_each(
+        &lines.iter().collect::<Vec<_>>(),
+        &json!({ "closer": "reset" }),
+    );
+    Ok(())
+}
