@@ -104,6 +104,8 @@ pub mod flags {
     pub const SAMPLE: u32 = 1 << 3;
     /// The failure is not in the failures map (it was full): this event is its only count.
     pub const COUNTED_HERE: u32 = 1 << 4;
+    /// The socket had a port before connect(): bind() chose it, and it is lost to every destination.
+    pub const BOUND: u32 = 1 << 5;
 }
 
 /// TCP states as the kernel numbers them (`include/net/tcp_states.h`).

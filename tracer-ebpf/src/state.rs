@@ -128,7 +128,7 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
         let socket = Socket {
             opened_ns: now(),
             search_ns: 0,
-            flags: 0,
+            flags: if sport == 0 { 0 } else { flags::BOUND },
             direction: direction::OUT,
             established: 0,
             bound: u8::from(sport != 0),

@@ -328,6 +328,8 @@ pub struct Event {
     pub end_reason: Option<EndReason>,
     /// Whether the fact was concluded from state changes, not seen.
     pub inferred: bool,
+    /// Whether the socket had a port before connect().
+    pub bound: bool,
     /// Whether this is a sample of a failure that the failures map counts.
     pub sample: bool,
 }

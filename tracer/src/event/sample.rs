@@ -46,6 +46,7 @@ fn event(kind: Kind) -> Event {
         state: None,
         end_reason: None,
         inferred: false,
+        bound: false,
         sample: false,
     }
 }

@@ -33,7 +33,8 @@ const ALL_FLAGS: u32 = flags::INFERRED
     | flags::OWNER_AT_CLOSE
     | flags::OWNER_UNKNOWN
     | flags::SAMPLE
-    | flags::COUNTED_HERE;
+    | flags::COUNTED_HERE
+    | flags::BOUND;
 
 /// Reads the wire struct out of its native-endian bytes, in field order.
 pub(super) fn read(mut bytes: &[u8]) -> Result<tracer_ebpf::Event, Malformed> {
@@ -117,6 +118,7 @@ pub(super) fn check(wire: &tracer_ebpf::Event) -> Result<Event, Malformed> {
         state: state_of(wire.state)?,
         end_reason: reason_of(wire.reason)?,
         inferred: wire.flags & flags::INFERRED != 0,
+        bound: wire.flags & flags::BOUND != 0,
         sample: wire.flags & flags::SAMPLE != 0,
     })
 }

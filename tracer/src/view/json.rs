@@ -76,6 +76,7 @@ impl Json {
             search_ns: event.search_ns,
             cookie: event.cookie,
             inferred: event.inferred,
+            bound: event.bound,
         }
     }
 }
@@ -223,6 +224,8 @@ struct Line<'a> {
     cookie: Option<u64>,
     #[serde(skip_serializing_if = "is_false")]
     inferred: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    bound: bool,
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,256 @@
+/*! What the ledger tells of one pool: plain data, for diagnosis and views. */
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::event::{Cause, Error, Owner, TcpState};
+use crate::host::process::Identity;
+
+/// Which source ports: those one (namespace, source, destination, port) can draw on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId {
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Source address; IPv4 also for v4-mapped sockets, which share its ports.
+    pub src: IpAddr,
+    /// Destination address, the same way.
+    pub dst: IpAddr,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// Which process: unique also after its id was given to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OwnerId {
+    /// Process id; 0 for nobody known: opened before tracing.
+    pub tgid: u32,
+    /// Start of the process in the ticks of `/proc/PID/stat` (10 ms since boot): events know it in
+    /// nanoseconds, `/proc` does not.
+    pub start_ticks: u64,
+}
+
+impl OwnerId {
+    /// Nobody known.
+    pub const UNKNOWN: Self = Self {
+        tgid: 0,
+        start_ticks: 0,
+    };
+
+    /// The id of an owner.
+    pub fn of(owner: &Owner) -> Self {
+        Self {
+            tgid: owner.tgid,
+            start_ticks: owner.start_ns / 10_000_000,
+        }
+    }
+}
+
+/// Sockets by TCP state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States([u64; Self::ALL.len()]);
+
+impl States {
+    /// The states a socket can hold a source port in, in the order of a connection's life.
+    pub const ALL: [TcpState; 9] = [
+        TcpState::SynSent,
+        TcpState::SynRecv,
+        TcpState::Established,
+        TcpState::FinWait1,
+        TcpState::FinWait2,
+        TcpState::Closing,
+        TcpState::TimeWait,
+        TcpState::CloseWait,
+        TcpState::LastAck,
+    ];
+
+    fn index(state: TcpState) -> Option<usize> {
+        Self::ALL.iter().position(|&one| one == state)
+    }
+
+    /// How many are in `state`; 0 for one that holds no port.
+    pub fn get(&self, state: TcpState) -> u64 {
+        Self::index(state).map_or(0, |index| self.0[index])
+    }
+
+    /// The count of `state`, to change; `None` for one that holds no port.
+    pub fn get_mut(&mut self, state: TcpState) -> Option<&mut u64> {
+        Self::index(state).map(|index| &mut self.0[index])
+    }
+
+    /// All of them: the source ports held.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The states with at least one socket, most first.
+    pub fn most_first(&self) -> Vec<(TcpState, u64)> {
+        let mut list: Vec<_> = Self::ALL.into_iter().zip(self.0).collect();
+        list.retain(|&(_, count)| count > 0);
+        list.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        list
+    }
+}
+
+/// A rate over three windows, per second. A window not yet full counts the time there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Over the last second.
+    pub second: f64,
+    /// Over the last 10 seconds.
+    pub ten: f64,
+    /// Over the last minute.
+    pub minute: f64,
+    /// The most within any 100 ms so far, per second.
+    pub peak: f64,
+}
+
+/// How connections ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Our side sent the first FIN: these leave a TIME_WAIT.
+    pub local: u64,
+    /// The peer did.
+    pub peer: u64,
+    /// A RST, a timeout or an abort.
+    pub reset: u64,
+}
+
+/// One owner's part of a pool.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// The process; `tgid` 0 when unknown: opened before tracing.
+    pub owner: Owner,
+    /// The rest of who it is.
+    pub who: Arc<Identity>,
+    /// The ports it holds, by state.
+    pub states: States,
+    /// Connections it opened since tracing began.
+    pub opened: u64,
+    /// The same per second.
+    pub open_rate: Rates,
+    /// How its connections ended since tracing began.
+    pub ends: Ends,
+    /// Change of `states.total()` without TIME_WAIT, per second, over the last minute: a leak's slope.
+    pub net_rate: f64,
+    /// Connections of this owner whose port was bound before connect(): such a port is lost to every
+    /// destination.
+    pub bound: u64,
+}
+
+/// Failures of one owner, errno and cause in a pool.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The process whose call failed.
+    pub owner: Owner,
+    /// The rest of who it is.
+    pub who: Arc<Identity>,
+    /// What the call returned.
+    pub errno: Option<Error>,
+    /// Why.
+    pub cause: Cause,
+    /// Whether it was bind() and not connect().
+    pub bind: bool,
+    /// How often: exact.
+    pub count: u64,
+    /// The first, ns of `CLOCK_MONOTONIC`.
+    pub first_ns: u64,
+    /// The last.
+    pub last_ns: u64,
+}
+
+/// How many source ports there are, and why not more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// `ip_local_port_range`, as (low, high), both included.
+    pub range: (u16, u16),
+    /// Ports of the range that `ip_local_reserved_ports` takes out.
+    pub reserved: u32,
+    /// Ports of the range that bound sockets and listeners block for this source address.
+    pub blocked: u32,
+}
+
+impl Capacity {
+    /// Ports connect() can choose from.
+    pub fn ports(&self) -> u64 {
+        let range = (u32::from(self.range.1) + 1).saturating_sub(u32::from(self.range.0));
+        u64::from(range.saturating_sub(self.reserved + self.blocked))
+    }
+}
+
+/// Where a pool is heading under the present net rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// When it was made, ns of `CLOCK_MONOTONIC`.
+    pub made_ns: u64,
+    /// Seconds from then until the pool is dry; `None` when it will not run dry.
+    pub dry_in_s: Option<f64>,
+    /// Ports it will hold in the long run at this rate: churn settles at rate times 60 s.
+    pub settles_at: Option<f64>,
+}
+
+/// What had been forecast of a pool that then ran dry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Foretold {
+    /// The forecast: the first made at or above a quarter of the capacity.
+    pub forecast: Forecast,
+    /// Ports in use when it was made.
+    pub used: u64,
+    /// When the pool really ran dry, ns of `CLOCK_MONOTONIC`.
+    pub dry_ns: u64,
+}
+
+impl Foretold {
+    /// Forecast minus truth, seconds; `None` when no end had been forecast.
+    pub fn off_s(&self) -> Option<f64> {
+        let took = self.dry_ns.saturating_sub(self.forecast.made_ns) as f64 / 1e9;
+        self.forecast.dry_in_s.map(|forecast| forecast - took)
+    }
+}
+
+/// A pool as it stands.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Which.
+    pub id: PoolId,
+    /// Its ports; `None` while its namespace could not be looked at.
+    pub capacity: Option<Capacity>,
+    /// Ports held, by state.
+    pub states: States,
+    /// The most ports held at a time so far, and when (ns of `CLOCK_MONOTONIC`).
+    pub peak: (u64, u64),
+    /// Who holds them: most ports first.
+    pub holders: Vec<Holder>,
+    /// Failures, most first.
+    pub failures: Vec<Failed>,
+    /// Connections opened, all owners.
+    pub open_rate: Rates,
+    /// Change of the ports held, per second, over the last 10 seconds.
+    pub net_rate: f64,
+    /// How connections ended since tracing began.
+    pub ends: Ends,
+    /// Connection lifetimes since tracing began, ns: median and 99th percentile.
+    pub lifetime_ns: Option<(u64, u64)>,
+    /// Time connect() spent looking for a port, ns: mean of the first thousand and of the last second.
+    pub search_ns: Option<(u64, u64)>,
+    /// Ledger minus the kernel's list at the last dump: events that were not seen.
+    pub drift: i64,
+    /// Where it is heading.
+    pub forecast: Option<Forecast>,
+    /// What had been forecast, once it ran dry.
+    pub foretold: Option<Foretold>,
+}
+
+impl Pool {
+    /// Ports held.
+    pub fn used(&self) -> u64 {
+        self.states.total()
+    }
+
+    /// Ports held as a part of the capacity; 0 without a capacity.
+    pub fn utilization(&self) -> f64 {
+        match self.capacity.map(|capacity| capacity.ports()) {
+            Some(ports) if ports > 0 => self.used() as f64 / ports as f64,
+            _ => 0.0,
+        }
+    }
+}
