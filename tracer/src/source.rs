@@ -99,6 +99,8 @@ pub struct Lost {
     pub ring_full: u64,
     /// The sockets map was full: the owner of a connection is not known.
     pub sockets_full: u64,
+    /// The map of process ids was full: a child of a traced process was not traced.
+    pub pids_full: u64,
     /// The attempts map was full: a failed call may be missing.
     pub attempts_full: u64,
     /// The kernel skipped a program whose fact no other gives.
@@ -115,10 +117,11 @@ pub struct Lost {
 
 impl Lost {
     /// Each reason with its words for people, and its count.
-    pub fn reasons(&self) -> [(&'static str, u64); 8] {
+    pub fn reasons(&self) -> [(&'static str, u64); 9] {
         [
             ("ring buffer full", self.ring_full),
             ("sockets map full", self.sockets_full),
+            ("process map full", self.pids_full),
             ("attempts map full", self.attempts_full),
             ("recursion", self.recursion),
             ("undecodable record", self.undecodable),

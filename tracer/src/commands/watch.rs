@@ -143,6 +143,7 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
     }
     Ok(Options {
         pids: filters.pid.clone(),
+        follow: false,
         namespaces,
         destinations: filters.dst.iter().map(|dst| dst.to_wire()).collect(),
         all: args.all,

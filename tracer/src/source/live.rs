@@ -291,6 +291,7 @@ impl<K: Kernel> Source for Live<K> {
                 ring_full: counter(Counter::RingFull),
                 sockets_full: counter(Counter::SocketsFull),
                 attempts_full: counter(Counter::AttemptsFull),
+                pids_full: counter(Counter::PidsFull),
                 recursion: missed.lost,
                 undecodable: self.undecodable,
                 unreadable: counter(Counter::SocketUnreadable),
