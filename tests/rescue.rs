@@ -36,7 +36,8 @@ fn tells_errors() -> bool {
 /// Runs `work` under a tracer that sees no change of a softirq. Nothing may be lost, and where
 /// something was to be found, it was. Returns the trace, the client and how many ends were not seen.
 fn traced(world: &World, work: &Work, found: bool) -> Result<(Trace, u32, u64), Skip> {
-    let tracer = Tracer::watch(&["--all", "--skip-softirq"])?;
+    let netns = world.pair.inode(Side::Client).to_string();
+    let tracer = Tracer::watch(&["--all", "--skip-softirq", "--netns", &netns])?;
     let mut client = world.client("client", work);
     client.go().unwrap();
     client.report(SOON).unwrap();
