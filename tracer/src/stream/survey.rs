@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::dump::Dump;
 
-/// Which namespaces to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Every one there is, with the owners of all sockets: a look at every process.
-    All,
-    /// Those with these inodes.
-    These(Vec<u32>),
+/// What to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Inodes of the namespaces; none for every one there is.
+    pub namespaces: Vec<u32>,
+    /// Whether the owners of sockets are looked for too: a look at every process.
+    pub owners: bool,
 }
 
 /// Shortest time between two readings.
@@ -32,7 +32,7 @@ struct Reading {
 
 /// A reader on its thread. It ends when this is dropped and its last reading is over.
 pub struct Survey {
-    ask: Sender<Which>,
+    ask: Sender<Ask>,
     answers: Receiver<Reading>,
     waiting: bool,
     next: Instant,
@@ -44,16 +44,16 @@ impl Survey {
     /// # Errors
     /// When no thread can be started.
     pub fn start(
-        mut read: impl FnMut(&Which) -> Vec<Dump> + Send + 'static,
+        mut read: impl FnMut(&Ask) -> Vec<Dump> + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (ask, asked) = channel::<Which>();
+        let (ask, asked) = channel::<Ask>();
         let (tell, answers) = channel();
         thread::Builder::new()
             .name("survey".into())
             .spawn(move || {
-                for which in asked {
+                for what in asked {
                     let began = Instant::now();
-                    let dumps = read(&which);
+                    let dumps = read(&what);
                     let took = began.elapsed();
                     if tell.send(Reading { dumps, took }).is_err() {
                         return;
@@ -74,8 +74,8 @@ impl Survey {
     }
 
     /// Asks for a reading, and returns at once.
-    pub fn ask(&mut self, which: Which) {
-        self.waiting = self.ask.send(which).is_ok();
+    pub fn ask(&mut self, what: Ask) {
+        self.waiting = self.ask.send(what).is_ok();
     }
 
     /// The reading asked for, when it is there.
@@ -106,22 +106,26 @@ impl Survey {
 mod tests {
     use std::time::Duration;
 
-    use super::{Survey, Which};
+    use super::{Ask, Survey};
 
     #[test]
     fn one_reading_at_a_time_and_none_too_soon() {
         let (tell, told) = std::sync::mpsc::channel();
-        let mut survey = Survey::start(move |which| {
-            tell.send(which.clone()).unwrap();
+        let mut survey = Survey::start(move |what| {
+            tell.send(what.clone()).unwrap();
             Vec::new()
         })
         .unwrap();
         assert!(survey.is_due());
         assert!(survey.wait(Duration::from_secs(60)).is_none());
-        survey.ask(Which::These(vec![7]));
+        let what = Ask {
+            namespaces: vec![7],
+            owners: true,
+        };
+        survey.ask(what.clone());
         assert!(!survey.is_due());
         assert!(survey.wait(Duration::from_secs(60)).is_some());
-        assert_eq!(told.recv(), Ok(Which::These(vec![7])));
+        assert_eq!(told.recv(), Ok(what));
         assert!(!survey.is_due());
         assert!(survey.take().is_none());
     }
