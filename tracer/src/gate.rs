@@ -27,7 +27,9 @@ pub enum BadGate {
     #[error("a condition is missing; write it as eaddrnotavail>0,utilization>0.8")]
     Empty,
     /// There is no operator.
-    #[error("`{0}` compares nothing; write METRIC, one of > >= < <= == and a number, as in eaddrnotavail>0")]
+    #[error(
+        "`{0}` compares nothing; write METRIC, one of > >= < <= == and a number, as in eaddrnotavail>0"
+    )]
     Operator(String),
     /// There is no such metric.
     #[error("`{0}` is no metric; there are {METRICS}")]
@@ -271,7 +273,11 @@ impl fmt::Display for Reason {
         match self {
             Self::Met(condition, value) => {
                 let value = (value * 1000.0).round() / 1000.0;
-                write!(f, "{condition} was met: {} is {value}", condition.metric.name())
+                write!(
+                    f,
+                    "{condition} was met: {} is {value}",
+                    condition.metric.name()
+                )
             }
             Self::Unmeasured(condition) => write!(
                 f,
@@ -307,8 +313,13 @@ impl FromStr for Gate {
 impl Gate {
     /// Why this must not pass; empty when it may.
     pub fn check(&self, measured: &Measured) -> Vec<Reason> {
-        let mut reasons: Vec<_> = self.0.iter().filter_map(|one| one.check(measured)).collect();
-        let about_loss = |reason: &Reason| matches!(reason, Reason::Met(one, _) if one.metric == Metric::Lost);
+        let mut reasons: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|one| one.check(measured))
+            .collect();
+        let about_loss =
+            |reason: &Reason| matches!(reason, Reason::Met(one, _) if one.metric == Metric::Lost);
         if measured.lost > 0 && !reasons.iter().any(about_loss) {
             reasons.push(Reason::Lost(measured.lost));
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Gate, Measured, Metric};
 
 fn gate(text: &str) -> Gate {
-    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn measured() -> Measured {
