@@ -109,7 +109,7 @@ pub struct RunArgs {
     /// Metrics: the name of any errno of connect() and bind() in lower case (eaddrnotavail,
     /// eaddrinuse, econnrefused, etimedout, ...) for its failures; failures: all of them;
     /// utilization: the highest level of any pool, from 0 to 1; time_wait: TIME_WAITs left behind;
-    /// open: most connections open at a time; rate: most connections opened within a second;
+    /// open: most connections open or closing at a time; rate: most connections opened within a second;
     /// lost: events lost. When events were lost, 99 is returned too.
     #[arg(long, value_name = "EXPR")]
     pub fail_on: Option<Gate>,

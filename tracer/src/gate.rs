@@ -58,7 +58,7 @@ pub enum Metric {
     Utilization,
     /// TIME_WAITs left behind.
     TimeWait,
-    /// The most connections open at a time.
+    /// The most connections open or closing at a time.
     Open,
     /// The most connections opened within a second.
     Rate,
@@ -230,7 +230,7 @@ pub struct Measured {
     pub utilization: Option<f64>,
     /// TIME_WAITs left behind.
     pub time_wait: u64,
-    /// The most connections open at a time.
+    /// The most connections open or closing at a time.
     pub open: u64,
     /// The most connections opened within a second.
     pub rate: u64,

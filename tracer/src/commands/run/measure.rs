@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::event::{Direction, Error, Event, Kind, TcpState};
+use crate::event::{Closer, Direction, Error, Event, Kind};
 use crate::gate::Measured;
 use crate::host::process::Identity;
 use crate::source::{Failure, Loss};
@@ -57,9 +57,9 @@ impl Measuring {
                 let rate = self.rate.add(event.ts_ns);
                 self.measured.rate = self.measured.rate.max(rate);
             }
-            // Given up before it was open.
-            Kind::Closed if event.state == Some(TcpState::SynSent) => {}
-            // A connection that leaves a TIME_WAIT has no other end.
+            // Given up before it was open, or told once more by its TIME_WAIT, which alone is
+            // told of those whose end no program saw.
+            Kind::Closed if event.closer == Some(Closer::Local) => {}
             Kind::Closed | Kind::TimeWait => {
                 self.open = self.open.saturating_sub(1);
                 self.measured.time_wait += u64::from(event.kind == Kind::TimeWait);
@@ -158,7 +158,7 @@ mod tests {
 
     use super::{Measuring, Rate};
     use crate::event::sample::{exhausted, time_wait};
-    use crate::event::{Direction, Event, Kind, TcpState};
+    use crate::event::{Closer, Direction, Event, Kind, TcpState};
     use crate::host::process::Identity;
     use crate::source::{Failure, Loss, Lost};
     use crate::view::{Summary, View};
@@ -195,7 +195,7 @@ mod tests {
         Event {
             kind,
             direction: Some(direction),
-            state: None,
+            closer: Some(Closer::Peer),
             ..time_wait()
         }
     }
@@ -204,16 +204,18 @@ mod tests {
     fn shown(stream: bool, all: bool) -> (String, super::Measured) {
         let mut measuring = Measuring::new(Box::new(Letters), stream, all);
         let (who, mut out) = (Arc::default(), Vec::new());
-        let given_up = Event {
-            state: Some(TcpState::SynSent),
+        let closed_by_us = |state| Event {
+            closer: Some(Closer::Local),
+            state: Some(state),
             ..of(Kind::Closed, Direction::Out)
         };
         for event in [
             of(Kind::Opened, Direction::Out),
             of(Kind::Opened, Direction::In),
-            given_up,
+            closed_by_us(TcpState::SynSent),
             of(Kind::Opened, Direction::Out),
             of(Kind::Closed, Direction::Out),
+            closed_by_us(TcpState::TimeWait),
             of(Kind::TimeWait, Direction::Out),
             of(Kind::TimeWait, Direction::In),
             of(Kind::Opened, Direction::Out),
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn measures_the_same_whatever_is_shown() {
         for (stream, all, letters) in [
-            (true, true, "ooocottoFFLS".len()),
+            (true, true, "oococcttoFFLS".len()),
             (true, false, "ttFFLS".len()),
             (false, false, "S".len()),
         ] {
