@@ -21,6 +21,7 @@ mod connect;
 mod demo;
 mod detach;
 mod rescue;
+mod run;
 mod sandbox;
 mod timewait;
 mod trace;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ("detach", detach::SCENARIOS),
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
+        ("run", run::SCENARIOS),
     ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {
         list.iter()
