@@ -159,6 +159,11 @@ pub enum TcpState {
 }
 
 impl TcpState {
+    /// The state of a number of the kernel's ([`tracer_ebpf::tcp_state`]).
+    pub fn of_kernel(number: u8) -> Option<Self> {
+        wire::state_of(number).ok().flatten()
+    }
+
     /// The name as the kernel spells it, without `TCP_`.
     pub fn name(self) -> &'static str {
         match self {
