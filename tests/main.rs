@@ -21,6 +21,7 @@ mod connect;
 mod demo;
 mod detach;
 mod findings;
+mod pools;
 mod rescue;
 mod sandbox;
 mod stories;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("detach", detach::SCENARIOS),
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
+        ("pools", pools::SCENARIOS),
         ("stories", stories::SCENARIOS),
     ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {

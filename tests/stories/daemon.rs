@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tracer::sandbox::{Pair, Side};
 
 use crate::trace::lines_of;
-use crate::world::{SOON, Skip};
+use crate::world::{SOON, Skip, missing};
 
 /// How long a daemon may take to end when told to.
 const END: Duration = Duration::from_secs(10);
@@ -64,23 +64,6 @@ impl Account {
             });
         }
     }
-}
-
-/// Finds a program of a package in `PATH` or where Debian keeps daemons.
-pub(crate) fn find(program: &str, package: &str) -> Result<PathBuf, Skip> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin")])
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
-        .ok_or_else(|| missing(program, package))
-}
-
-/// What a machine without the packages says.
-pub(crate) fn missing(what: &str, package: &str) -> Skip {
-    Skip(format!(
-        "{what} is missing; install Debian's package {package} (cargo xtask test --setup)"
-    ))
 }
 
 /// A running daemon; dropping it ends it with all its children.

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tracer::sandbox::SERVER_V4;
 
-use super::daemon::{Account, Daemon, find, missing};
-use crate::world::{Skip, World};
+use super::daemon::{Account, Daemon};
+use crate::world::{Skip, World, find, missing};
 
 /// PgBouncer's own port.
 pub(crate) const PGBOUNCER: u16 = 6432;
