@@ -348,6 +348,11 @@ impl Event {
         Self::from_wire(&wire::read(bytes)?)
     }
 
+    /// The owner in the contract's form, as the sockets map holds it.
+    pub fn owner_from_wire(wire: &tracer_ebpf::Owner) -> Owner {
+        wire::owner_of(wire)
+    }
+
     /// The same from the struct, as the failures map holds it.
     ///
     /// # Errors

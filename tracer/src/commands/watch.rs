@@ -1,7 +1,8 @@
 /*! `tracer watch`: the stream of failures and TIME_WAITs, with their owners. */
 
 use std::future::Future;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -108,13 +109,23 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
 
 /// The view a format asks for, fit for standard output as it is.
 pub fn view(format: Format, each: bool, all: bool, about: &About) -> Box<dyn View> {
+    view_on(&io::stdout(), format, each, all, about)
+}
+
+/// The same, fit for another sink.
+pub fn view_on(
+    sink: &(impl AsFd + IsTerminal),
+    format: Format,
+    each: bool,
+    all: bool,
+    about: &About,
+) -> Box<dyn View> {
     if format == Format::Json {
         return Box::new(Json::new(about));
     }
-    let stdout = io::stdout();
-    let terminal = stdout.is_terminal();
+    let terminal = sink.is_terminal();
     let width = terminal.then(|| {
-        terminal_size_of(&stdout).map_or(COLUMNS, |(Width(columns), _)| usize::from(columns))
+        terminal_size_of(sink).map_or(COLUMNS, |(Width(columns), _)| usize::from(columns))
     });
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let options = text::Options {
@@ -143,6 +154,7 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
     }
     Ok(Options {
         pids: filters.pid.clone(),
+        follow: false,
         namespaces,
         destinations: filters.dst.iter().map(|dst| dst.to_wire()).collect(),
         all: args.all,

@@ -207,7 +207,7 @@ fn reason_of(value: u8) -> Result<Option<EndReason>, Malformed> {
     }))
 }
 
-fn owner_of(wire: &tracer_ebpf::Owner) -> Owner {
+pub(crate) fn owner_of(wire: &tracer_ebpf::Owner) -> Owner {
     Owner {
         tgid: wire.tgid,
         tid: wire.tid,
