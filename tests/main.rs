@@ -20,9 +20,12 @@ mod cli;
 mod connect;
 mod demo;
 mod detach;
+mod findings;
+mod pools;
 mod rescue;
 mod run;
 mod sandbox;
+mod stories;
 mod timewait;
 mod trace;
 mod world;
@@ -31,7 +34,9 @@ mod world;
 type Scenario = fn() -> Result<(), Skip>;
 
 fn main() -> ExitCode {
-    match tracer::sandbox::workload::from_args(std::env::args_os()) {
+    let played = tracer::sandbox::workload::from_args(std::env::args_os())
+        .and_then(|done| Ok(done || stories::from_args(std::env::args_os())?));
+    match played {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => {}
         Err(error) => {
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
         ("run", run::SCENARIOS),
+        ("pools", pools::SCENARIOS),
+        ("stories", stories::SCENARIOS),
     ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {
         list.iter()

@@ -109,3 +109,20 @@ pub(crate) fn connect(to: SocketAddr, attempts: u64, then: Then) -> Work {
 pub(crate) fn own_program() -> PathBuf {
     std::env::current_exe().unwrap()
 }
+
+/// Finds a program of a package in `PATH` or where Debian keeps daemons.
+pub(crate) fn find(program: &str, package: &str) -> Result<PathBuf, Skip> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| missing(program, package))
+}
+
+/// What a machine without the packages says.
+pub(crate) fn missing(what: &str, package: &str) -> Skip {
+    Skip(format!(
+        "{what} is missing; install Debian's package {package} (cargo xtask test --setup)"
+    ))
+}

@@ -467,6 +467,8 @@ layout! {
     skc_v6_rcv_saddr = "sock_common.skc_v6_rcv_saddr",
     /// TCP state.
     skc_state = "sock_common.skc_state",
+    /// Flags of a socket.
+    skc_flags = "sock_common.skc_flags",
     /// Socket cookie.
     skc_cookie = "sock_common.skc_cookie",
     /// Inode of a namespace.

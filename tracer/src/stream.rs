@@ -5,6 +5,7 @@ pub mod fold;
 pub mod output;
 pub mod place;
 pub mod pump;
+pub mod survey;
 pub mod tally;
 
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use crate::{
     paths,
 };
 
-/// What the end-to-end scenarios compare tracer with.
+/// What the end-to-end scenarios compare tracer with, and the real programs they trace.
 const SCENARIO_PACKAGES: &[Package] = &[
     Package {
         name: "iproute2",
@@ -27,6 +27,19 @@ const SCENARIO_PACKAGES: &[Package] = &[
     Package {
         name: "bpftool",
         proof: "bpftool",
+    },
+    Package {
+        name: "postgresql",
+        // Its programs lie in a folder of the version's.
+        proof: "/var/lib/dpkg/info/postgresql.list",
+    },
+    Package {
+        name: "pgbouncer",
+        proof: "pgbouncer",
+    },
+    Package {
+        name: "nats-server",
+        proof: "nats-server",
     },
 ];
 

@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
 use super::link;
-use super::process::Process;
+use super::process::{self, Process};
 use super::workload::Work;
 use crate::exit::NotAllowed;
 use crate::host::netns::{Netns, NetnsError};
@@ -184,6 +185,24 @@ impl Pair {
         work: &Work,
     ) -> anyhow::Result<Process> {
         Process::spawn(self.side(side).as_fd(), program, name, work)
+    }
+
+    /// Starts `command` as [`spawn`](Self::spawn) would. Its program does what the caller's
+    /// arguments say by way of [`workload::perform`](super::workload::perform) and takes `name`.
+    ///
+    /// # Errors
+    /// It could not be started, or its preparation failed.
+    pub fn start(&self, side: Side, name: &str, command: Command) -> anyhow::Result<Process> {
+        Process::start(self.side(side).as_fd(), name, command)
+    }
+
+    /// Lets `command` start inside a side's namespace, in a process group of its own, and its
+    /// process be killed when the thread that started it ends.
+    ///
+    /// # Errors
+    /// The namespace could not be kept open.
+    pub fn enter(&self, side: Side, command: &mut Command) -> anyhow::Result<()> {
+        process::enter(self.side(side).as_fd(), command)
     }
 
     fn side(&self, side: Side) -> &Netns {

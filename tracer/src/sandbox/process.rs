@@ -1,7 +1,7 @@
 /*! A workload as a process of its own: started, told to go, read, and never left behind. */
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -26,6 +26,25 @@ pub struct Process {
     ports: Vec<u16>,
 }
 
+/// Lets `command` start inside a network namespace, in a process group of its
+/// own, and its process be killed when the thread that started it ends.
+pub(super) fn enter(netns: BorrowedFd<'_>, command: &mut Command) -> anyhow::Result<()> {
+    let netns = netns
+        .try_clone_to_owned()
+        .context("cannot keep the network namespace open for a process to start in it")?;
+    // A group of its own: Ctrl-C is the parent's business, which then ends it.
+    command.process_group(0);
+    // SAFETY: between fork and exec only system calls without allocation run.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
 impl Process {
     /// The processes started here, found again by [`from_args`](super::workload::from_args).
     pub(super) fn spawn(
@@ -39,27 +58,22 @@ impl Process {
             work: work.clone(),
         };
         let mut command = Command::new(program);
-        command
-            .arg(VERB)
-            .arg(serde_json::to_string(&order)?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // A group of its own: Ctrl-C is the parent's business, which then ends it.
-            .process_group(0);
-        let netns = netns.as_raw_fd();
-        // SAFETY: between fork and exec only system calls without allocation
-        // run, and the descriptor is open until spawn() returns.
-        unsafe {
-            command.pre_exec(move || {
-                let netns = BorrowedFd::borrow_raw(netns);
-                nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-                Ok(())
-            });
-        }
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {} as {name}", program.display()))?;
+        command.arg(VERB).arg(serde_json::to_string(&order)?);
+        Self::start(netns, name, command)
+    }
+
+    /// Any program that does as [`perform`](super::workload::perform) does.
+    pub(super) fn start(
+        netns: BorrowedFd<'_>,
+        name: &str,
+        mut command: Command,
+    ) -> anyhow::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        enter(netns, &mut command)?;
+        let mut child = command.spawn().with_context(|| {
+            let program = command.get_program().to_string_lossy();
+            format!("cannot start {program} as {name}")
+        })?;
         let stdin = child.stdin.take();
         let stdout = child
             .stdout

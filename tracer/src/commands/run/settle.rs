@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::event::Owner;
 use crate::source::{About, Batch, Loss, Source};
 
 /// Time without an event after which nothing more is expected: the peers' last FINs took their
@@ -92,6 +93,10 @@ impl<S: Source> Source for Settling<'_, S> {
 
     fn loss(&mut self) -> anyhow::Result<Loss> {
         self.inner.loss()
+    }
+
+    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
+        self.inner.owners()
     }
 
     fn about(&self) -> &About {

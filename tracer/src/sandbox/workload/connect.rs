@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::then::{self, Then};
-use super::{Kept, Report, own_tid};
+use super::{Kept, Pace, Report, own_tid};
 
-/// Calls connect() `attempts` times, one after the other.
+/// Calls connect() `attempts` times, one after the other, at once or at a steady rate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connect {
     /// Where to; an IPv6 socket also for `::ffff:a.b.c.d`.
@@ -29,6 +29,8 @@ pub struct Connect {
     pub threads: Option<Threads>,
     /// List the source ports in the report.
     pub list_ports: bool,
+    /// Calls per second; as fast as it goes without.
+    pub per_second: Option<f64>,
 }
 
 /// Threads of a workload.
@@ -52,6 +54,7 @@ impl Connect {
             nonblocking: false,
             threads: None,
             list_ports: false,
+            per_second: None,
         }
     }
 
@@ -92,6 +95,14 @@ impl Connect {
         self.list_ports = true;
         self
     }
+
+    /// Calls connect() so often a second (each thread does), by a fixed timetable: a call that
+    /// took long is made up for.
+    #[must_use]
+    pub fn paced(mut self, per_second: f64) -> Self {
+        self.per_second = Some(per_second);
+        self
+    }
 }
 
 pub(super) fn run(order: &Connect) -> anyhow::Result<(Report, Kept)> {
@@ -127,7 +138,11 @@ fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
         ..Report::default()
     };
     let mut kept = Vec::new();
+    let mut pace = order.per_second.map(Pace::new);
     for _ in 0..order.attempts {
+        if let Some(pace) = &mut pace {
+            pace.wait();
+        }
         let socket = stream(order.to)?;
         match attempt(order, &socket) {
             Ok(()) => {

@@ -9,6 +9,7 @@ keeps open what it was told to keep until its standard input ends.
 
 mod bind;
 mod connect;
+mod pace;
 mod ring;
 mod server;
 mod then;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bind::{Bind, BindFirst, Collide};
 pub use connect::{Connect, Threads};
+pub use pace::Pace;
 pub use ring::Ring;
 pub use server::{Manner, Serve};
 pub use then::Then;
@@ -133,12 +135,7 @@ pub fn from_args(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<boo
     let order = args.next().unwrap_or_default();
     let order: Order = serde_json::from_str(&order.to_string_lossy())
         .context("the argument of a workload is not an order")?;
-    take_name(&order.name)?;
-    nix::unistd::alarm::set(LIFE);
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // Root may have more than the limit it was started with.
-    setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES)
-        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))?;
+    settle(&order.name)?;
     match order.work {
         Work::Serve(serve) => server::run(&serve)?,
         Work::Connect(order) => client(|| connect::run(&order))?,
@@ -148,6 +145,36 @@ pub fn from_args(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<boo
         Work::Ring(order) => client(|| ring::run(&order))?,
     }
     Ok(true)
+}
+
+/// Does a client's `work` that is not a [`Work`] in the manner of one: takes the name (at most 15
+/// bytes), says that it is ready, waits for its go, reports, and keeps what the work left until
+/// it is released. For programs started by [`Pair::start`](super::Pair::start).
+///
+/// # Errors
+/// The name or the limits cannot be set, or the work failed.
+pub fn perform<T>(
+    name: &str,
+    work: impl FnOnce() -> anyhow::Result<(Report, T)>,
+) -> anyhow::Result<()> {
+    settle(name)?;
+    let mut rest = None;
+    client(|| {
+        let (report, left) = work()?;
+        rest = Some(left);
+        Ok((report, Kept::NOTHING))
+    })
+}
+
+/// Becomes a workload process: named, of bounded life, with descriptors for every port.
+fn settle(name: &str) -> anyhow::Result<()> {
+    take_name(name)?;
+    nix::unistd::alarm::set(LIFE);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // Root may have more than the limit it was started with.
+    setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))?;
+    Ok(())
 }
 
 /// What is left open after the work.

@@ -72,6 +72,10 @@ impl Source for Prepared {
         })
     }
 
+    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
+        Ok(Vec::new())
+    }
+
     fn about(&self) -> &About {
         &self.about
     }

@@ -1,0 +1,170 @@
+/*! The ledger beside a stream: fed by its events and by readings, asked for verdicts once a second. */
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashMap;
+
+use super::Identify;
+use super::survey::{Ask, Survey};
+use crate::diagnosis::{Verdict, diagnose};
+use crate::event::{Event, Owner, TcpState};
+use crate::host::process::Identity;
+use crate::ledger::Ledger;
+use crate::ledger::dump::Dump;
+use crate::ledger::pool::Pool;
+use crate::source::{Failure, Source};
+
+/// Time between two judgements, ns.
+const JUDGE_EVERY_NS: u64 = 1_000_000_000;
+
+/// Time between two looks at every process for the owners of sockets, ns.
+const OWNERS_EVERY_NS: u64 = 10_000_000_000;
+
+/// Longest wait for the last reading.
+const LAST: Duration = Duration::from_secs(5);
+
+/// The pools as they stand and what they mean.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// Every pool, the fullest first.
+    pub pools: Vec<Pool>,
+    /// What is wrong, the most urgent first.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// A ledger and what feeds it.
+pub struct Books {
+    ledger: Ledger,
+    survey: Survey,
+    namespaces: Vec<u32>,
+    /// Owners of sockets that were found among the processes, by cookie: only of sockets that
+    /// opened before tracing, as long as they are there.
+    found: HashMap<u64, (Owner, Arc<Identity>)>,
+    nameless: bool,
+    next_judgement_ns: u64,
+    next_owners_ns: u64,
+}
+
+impl Books {
+    /// Of these namespaces, or of all.
+    pub fn new(ledger: Ledger, survey: Survey, namespaces: Vec<u32>) -> Self {
+        Self {
+            ledger,
+            survey,
+            namespaces,
+            found: HashMap::default(),
+            nameless: true,
+            next_judgement_ns: 0,
+            next_owners_ns: 0,
+        }
+    }
+
+    /// Folds an event; not a failure.
+    pub fn event(&mut self, event: &Event, who: &Arc<Identity>) {
+        self.ledger.event(event, who);
+    }
+
+    /// Folds failures.
+    pub fn failure(&mut self, failure: &Failure, who: &Arc<Identity>) {
+        self.ledger.failure(failure, who);
+    }
+
+    /// Takes a reading that has come, asks for the next when it is time, and says once a second
+    /// how things stand.
+    ///
+    /// # Errors
+    /// When the source can no longer be read.
+    pub fn tick(
+        &mut self,
+        source: &mut impl Source,
+        people: &mut dyn Identify,
+        now_ns: u64,
+    ) -> anyhow::Result<Option<Judgement>> {
+        if let Some(dumps) = self.survey.take() {
+            self.fold(dumps, source, people)?;
+        }
+        if self.survey.is_due() {
+            self.ask(now_ns);
+        }
+        if now_ns < self.next_judgement_ns {
+            return Ok(None);
+        }
+        self.next_judgement_ns = now_ns + JUDGE_EVERY_NS;
+        Ok(Some(self.judge(now_ns)))
+    }
+
+    /// A last reading and how things stand then.
+    ///
+    /// # Errors
+    /// When the source can no longer be read.
+    pub fn finish(
+        &mut self,
+        source: &mut impl Source,
+        people: &mut dyn Identify,
+    ) -> anyhow::Result<Judgement> {
+        // One that is under way may have begun before the last events.
+        if let Some(dumps) = self.survey.wait(LAST) {
+            self.fold(dumps, source, people)?;
+        }
+        self.ask(source.now_ns());
+        if let Some(dumps) = self.survey.wait(LAST) {
+            self.fold(dumps, source, people)?;
+        }
+        Ok(self.judge(source.now_ns()))
+    }
+
+    fn ask(&mut self, now_ns: u64) {
+        let owners = self.nameless && now_ns >= self.next_owners_ns;
+        if owners {
+            self.next_owners_ns = now_ns + OWNERS_EVERY_NS;
+        }
+        self.survey.ask(Ask {
+            namespaces: self.namespaces.clone(),
+            owners,
+        });
+    }
+
+    fn judge(&mut self, now_ns: u64) -> Judgement {
+        self.ledger.advance(now_ns);
+        let pools = self.ledger.pools(now_ns);
+        let verdicts = diagnose(&pools, &self.ledger.elsewhere(), |inode| {
+            self.ledger.namespace(inode)
+        });
+        Judgement { pools, verdicts }
+    }
+
+    /// Names the owners the programs know, and those found before, and books the dumps.
+    fn fold(
+        &mut self,
+        dumps: Vec<Dump>,
+        source: &mut impl Source,
+        people: &mut dyn Identify,
+    ) -> anyhow::Result<()> {
+        let traced: HashMap<u64, Owner> = source.owners()?.into_iter().collect();
+        let mut listed = BTreeSet::new();
+        self.nameless = false;
+        for mut dump in dumps {
+            for socket in &mut dump.sockets {
+                if socket.cookie == 0 || socket.remote.port() == 0 {
+                    continue;
+                }
+                if let Some(owner) = traced.get(&socket.cookie) {
+                    socket.owner = Some((*owner, people.identify(owner)));
+                } else if let Some(owner) = &socket.owner {
+                    self.found.insert(socket.cookie, owner.clone());
+                    listed.insert(socket.cookie);
+                } else if let Some(owner) = self.found.get(&socket.cookie) {
+                    socket.owner = Some(owner.clone());
+                    listed.insert(socket.cookie);
+                } else if socket.state != TcpState::TimeWait {
+                    self.nameless = true;
+                }
+            }
+            self.ledger.dump(&dump);
+        }
+        self.found.retain(|cookie, _| listed.contains(cookie));
+        Ok(())
+    }
+}
