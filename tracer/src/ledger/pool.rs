@@ -158,6 +158,19 @@ pub struct Failed {
     pub last_ns: u64,
 }
 
+/// Failures without a pool: those of bind(), which has a source and no destination.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// The address asked for.
+    pub src: IpAddr,
+    /// The port asked for; 0 for any.
+    pub sport: u16,
+    /// Who, what and how often.
+    pub failed: Failed,
+}
+
 /// How many source ports there are, and why not more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
