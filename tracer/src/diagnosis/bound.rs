@@ -232,7 +232,7 @@ impl<'a> Source<'a> {
             for failed in &self.failures {
                 merged
                     .entry(OwnerId::of(&failed.owner))
-                    .or_insert_with(|| empty(failed));
+                    .or_insert_with(|| culprits::empty_handed(failed));
             }
         }
         culprits::rank(merged.values(), |holder| {
@@ -322,17 +322,4 @@ fn merge(sum: &mut Holder, more: &Holder) {
         // Peaks of two pools need not fall together: the sum is what they are at most.
         peak: sum.open_rate.peak + more.open_rate.peak,
     };
-}
-
-fn empty(failed: &Failed) -> Holder {
-    Holder {
-        owner: failed.owner,
-        who: failed.who.clone(),
-        states: States::default(),
-        opened: 0,
-        open_rate: Rates::default(),
-        ends: Ends::default(),
-        net_rate: 0.0,
-        bound: 0,
-    }
 }

@@ -47,8 +47,12 @@ pub fn diagnose<'a>(
     verdicts
 }
 
+/// The part in use; 0 where it is not known of what.
 fn share(level: &Level) -> f64 {
-    level.used as f64 / level.capacity.max(1) as f64
+    if level.capacity == 0 {
+        return 0.0;
+    }
+    level.used as f64 / level.capacity as f64
 }
 
 /// The newest moment anything is known of: pools carry no clock of their own.
@@ -112,11 +116,18 @@ fn verdict(facts: &Facts<'_>, kind: Kind, urgency: Urgency) -> Verdict {
         Kind::NotPorts if facts.exhausted.count == 0 => Vec::new(),
         _ => culprits::rank(&pool.holders, |holder| weight(&holder.states, kind)),
     };
-    let counts = counts(failures.iter().copied());
+    let by_errno = counts(failures.iter().copied());
     let at = destination(&pool.id);
     let evidence = match kind {
         Kind::NotPorts if facts.exhausted.count == 0 => {
-            not_ports::evidence(Some(facts), &counts, &at)
+            not_ports::evidence(Some(facts), &by_errno, &at)
+        }
+        Kind::NotPorts => {
+            let mut list = evidence::of_pool(facts, kind, &culprits);
+            let rest = failures.iter().copied().filter(|failed| is_other(failed));
+            let rest = counts(rest);
+            list.extend(not_ports::evidence(Some(facts), &rest, &at));
+            list
         }
         _ => evidence::of_pool(facts, kind, &culprits),
     };
@@ -146,7 +157,7 @@ fn verdict(facts: &Facts<'_>, kind: Kind, urgency: Urgency) -> Verdict {
         myths: myths::myths(&case),
         culprits,
         victims: culprits::victims(failures),
-        failures: counts,
+        failures: by_errno,
         ceiling: what_if::ceiling(ports),
         safe_rate: what_if::safe_rate(ports),
         rate: pool.open_rate.ten,
@@ -166,9 +177,17 @@ fn colliding(facts: &Facts<'_>, failures: &[&Failed]) -> Vec<crate::ledger::pool
         .holders
         .iter()
         .filter(|holder| holder.bound > 0 || failed(holder.owner.tgid) > 0);
-    culprits::rank(binds, |holder| {
+    let ranked = culprits::rank(binds, |holder| {
         failed(holder.owner.tgid).saturating_add(holder.bound)
-    })
+    });
+    if ranked.is_empty() {
+        // The connection it collides with may be somebody else's, or in TIME_WAIT.
+        return culprits::victims(failures.iter().copied())
+            .iter()
+            .map(culprits::empty_handed)
+            .collect();
+    }
+    ranked
 }
 
 /// What people call a namespace.

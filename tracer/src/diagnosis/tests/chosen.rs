@@ -116,3 +116,14 @@ fn case_3_a_proxy_with_its_clients_port_collides_on_an_empty_pool() {
     );
     assert_eq!(verdicts.len(), 1);
 }
+
+#[test]
+fn who_collides_is_named_though_it_holds_nothing() {
+    let failure = failed("proxy", 7, (99, Cause::TupleInUse), 3);
+    let pool = failing(80, &[], &[failure]);
+    let verdicts = verdicts(&[pool], &[], &namespace("host"));
+    assert_eq!(
+        first(&verdicts),
+        (Kind::Collision, "proxy".to_owned(), "source_port")
+    );
+}

@@ -1,6 +1,6 @@
 /*! Failures that are not about ports. */
 
-use super::build::{bind, burnt, failed, failing, holder, namespace};
+use super::build::{EXHAUSTED, bind, burnt, failed, failing, holder, namespace};
 use super::{first, verdicts};
 use crate::diagnosis::Kind;
 use crate::event::Cause;
@@ -49,4 +49,25 @@ fn other_failures_stand_behind_those_about_ports() {
         .map(|verdict| verdict.kind)
         .collect();
     assert_eq!(kinds, [Kind::Churn, Kind::NotPorts]);
+}
+
+#[test]
+fn ports_that_wait_for_an_answer_are_the_destinations_fault() {
+    let failures = [
+        failed("app", 1, EXHAUSTED, 40),
+        failed("app", 1, (110, Cause::TimedOut), 9),
+    ];
+    let pool = failing(443, &[holder("app", 1, &[(SynSent, 28_232)])], &failures);
+    let verdicts = verdicts(&[pool], &[], &namespace("host"));
+    assert_eq!(first(&verdicts), (Kind::NotPorts, "app".to_owned(), ""));
+    assert_eq!(verdicts.len(), 1);
+    let evidence = verdicts[0].evidence.join(" ");
+    assert!(
+        evidence.contains("the destination does not answer"),
+        "{evidence}"
+    );
+    assert!(
+        evidence.contains("9 connect() calls failed with ETIMEDOUT"),
+        "{evidence}"
+    );
 }
