@@ -46,12 +46,14 @@ pub(super) struct Fold<'a> {
 }
 
 impl Fold<'_> {
-    /// A connection was opened, closed, or left a TIME_WAIT.
+    /// Does what the event says. A failure says nothing here.
     pub(super) fn fold(mut self) {
         match self.event.kind {
             Kind::Opened => self.opened(),
             Kind::Closed => self.closed(),
-            _ => self.born(),
+            Kind::TimeWait => self.born(),
+            Kind::TimeWaitEnd => self.ended(),
+            Kind::ConnectFailed | Kind::BindFailed => {}
         }
     }
 
@@ -102,6 +104,10 @@ impl Fold<'_> {
                 }
             }
             Phase::After => {
+                if self.event.ownership != Ownership::Seen {
+                    // It was open before tracing: a dump told of it.
+                    self.row.adopted = self.row.adopted.saturating_sub(1);
+                }
                 let states = match closer {
                     Some(Closer::Peer) => CLOSED_BY_PEER,
                     _ => CLOSED_BY_US,
@@ -148,9 +154,8 @@ impl Fold<'_> {
     }
 
     /// A TIME_WAIT gave its port back.
-    pub(super) fn end(mut self) {
+    fn ended(&mut self) {
         let at_ns = self.event.ts_ns;
-        self.row.touched_ns = self.row.touched_ns.max(at_ns);
         self.space.release(self.event.tuple.sport, &self.row.id);
         if self.event.end_reason == Some(EndReason::Early) {
             self.row.ended_early(at_ns);
