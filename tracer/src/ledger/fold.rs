@@ -17,7 +17,8 @@ use super::row::Row;
 use super::space::{Change, Phase, Space};
 use crate::event::{Closer, EndReason, Event, Kind, Ownership, TcpState};
 
-const CLOSED_BY_US: [TcpState; 6] = [
+/// What a connection that our side closes may be in, the likeliest first.
+pub(super) const CLOSED_BY_US: [TcpState; 6] = [
     TcpState::FinWait1,
     TcpState::Closing,
     TcpState::Established,
@@ -26,6 +27,7 @@ const CLOSED_BY_US: [TcpState; 6] = [
     TcpState::FinWait2,
 ];
 
+/// What one that the peer closes may be in.
 const CLOSED_BY_PEER: [TcpState; 6] = [
     TcpState::LastAck,
     TcpState::Established,
