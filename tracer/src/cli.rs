@@ -218,7 +218,7 @@ pub struct DoctorArgs {
 /// Options of `tracer demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// How to run out of ports.
+    /// What goes wrong.
     #[arg(value_enum)]
     pub scenario: Scenario,
 
@@ -231,13 +231,19 @@ pub struct DemoArgs {
     pub output: Format,
 }
 
-/// A way to run out of ports.
+/// A way to fail for want of a source port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// A connection per query, closed at once: TIME_WAIT takes the ports.
     Churn,
     /// Connections that are never closed: ESTABLISHED takes the ports.
     Leak,
+    /// Connections that the server closed and the client does not: CLOSE_WAIT takes the ports.
+    CloseWait,
+    /// bind() before connect(), to several destinations: each port is lost to all of them.
+    Bound,
+    /// Connections from a fixed source port: EADDRNOTAVAIL with the pool almost empty.
+    Collision,
 }
 
 #[cfg(test)]

@@ -72,6 +72,25 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
     Snapshot { dumps, missed }
 }
 
+/// The same without owners: no process's files are looked at. For a look that is repeated. A
+/// namespace of `only` may also be one that nothing but a file of this process keeps alive.
+pub fn sockets(only: Option<&[u32]>) -> Snapshot {
+    let mut missed = Missed::default();
+    let mut found = namespaces(&mut missed);
+    found.retain(|found| only.is_none_or(|only| only.contains(&found.inode)));
+    let deadline = Instant::now() + PATIENCE;
+    let listings = look_at(found, deadline, &mut missed);
+    let mut dumps: Vec<Dump> = listings.into_iter().map(|listing| listing.dump).collect();
+    for &inode in only.unwrap_or_default() {
+        if !dumps.iter().any(|dump| dump.namespace.inode == inode)
+            && let Ok(netns) = Netns::of_inode(inode)
+        {
+            dumps.extend(dump(&netns, format!("net:[{inode}]")).ok());
+        }
+    }
+    Snapshot { dumps, missed }
+}
+
 /// Looks at several namespaces, those with most sockets first, until the deadline; the dumps come
 /// in the order of `found`.
 ///
