@@ -41,6 +41,9 @@ const LATE: &str = "to list the sockets of one the kernel walks those of all";
 pub struct Snapshot {
     /// Each namespace, our own first.
     pub dumps: Vec<Dump>,
+    /// For each dump, for each of its sockets: time until a TIME_WAIT (or FIN_WAIT2 mini-socket) is
+    /// due to end, ms. The timer may fire 6 s later.
+    pub left_ms: Vec<Vec<Option<u32>>>,
     /// What could not be seen.
     pub missed: Missed,
 }
@@ -65,11 +68,10 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
     let mut held: Vec<_> = held.filter(|held| wanted(held)).cloned().collect();
     held.sort_by_key(|found| found.inode);
     listings.extend(look_at(held, deadline, &mut missed));
-    let dumps = listings
-        .into_iter()
-        .map(|listing| listing.owned(&mut owners, people))
-        .collect();
-    Snapshot { dumps, missed }
+    for listing in &mut listings {
+        listing.find_owners(&mut owners, people);
+    }
+    Snapshot::of(listings, missed)
 }
 
 /// The same without owners: no process's files are looked at. For a look that is repeated. A
@@ -79,16 +81,17 @@ pub fn sockets(only: Option<&[u32]>) -> Snapshot {
     let mut found = namespaces(&mut missed);
     found.retain(|found| only.is_none_or(|only| only.contains(&found.inode)));
     let deadline = Instant::now() + PATIENCE;
-    let listings = look_at(found, deadline, &mut missed);
-    let mut dumps: Vec<Dump> = listings.into_iter().map(|listing| listing.dump).collect();
+    let mut listings = look_at(found, deadline, &mut missed);
     for &inode in only.unwrap_or_default() {
-        if !dumps.iter().any(|dump| dump.namespace.inode == inode)
+        let is_it = |listing: &Listing| listing.dump.namespace.inode == inode;
+        if !listings.iter().any(is_it)
             && let Ok(netns) = Netns::of_inode(inode)
         {
-            dumps.extend(dump(&netns, format!("net:[{inode}]")).ok());
+            let listing = enter(&netns, |inode| list_here(inode, format!("net:[{inode}]")));
+            listings.extend(listing.ok());
         }
     }
-    Snapshot { dumps, missed }
+    Snapshot::of(listings, missed)
 }
 
 /// Looks at several namespaces, those with most sockets first, until the deadline; the dumps come
@@ -138,14 +141,27 @@ struct Listing {
     dump: Dump,
     /// Inode of each socket, in the same order.
     inodes: Vec<u32>,
+    /// What [`Snapshot::left_ms`] has of it.
+    left_ms: Vec<Option<u32>>,
 }
 
 impl Listing {
-    fn owned(mut self, owners: &mut Owners, people: &mut Identities) -> Dump {
-        for (socket, inode) in self.dump.sockets.iter_mut().zip(self.inodes) {
+    fn find_owners(&mut self, owners: &mut Owners, people: &mut Identities) {
+        for (socket, &inode) in self.dump.sockets.iter_mut().zip(&self.inodes) {
             socket.owner = owners.of(inode, people);
         }
-        self.dump
+    }
+}
+
+impl Snapshot {
+    fn of(listings: Vec<Listing>, missed: Missed) -> Self {
+        let each = |listing: Listing| (listing.dump, listing.left_ms);
+        let (dumps, left_ms) = listings.into_iter().map(each).unzip();
+        Self {
+            dumps,
+            left_ms,
+            missed,
+        }
     }
 }
 
@@ -194,6 +210,7 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
     let reserved = ReservedPorts::read()?;
     let mut sockets = Vec::new();
     let mut inodes = Vec::new();
+    let mut left_ms = Vec::new();
     let mut take = |socket: TcpSocket| {
         let Some(state) = TcpState::of_kernel(socket.state) else {
             log::warn!(
@@ -203,6 +220,7 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
             return;
         };
         inodes.push(socket.inode);
+        left_ms.push(socket.left_ms);
         sockets.push(Listed {
             state,
             local: socket.local,
@@ -245,7 +263,11 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
         .filter(|&&port| reserved.contains(port))
         .count();
     dump.namespace.reserved = reserved.within(range) - u32::try_from(twice).unwrap_or(u32::MAX);
-    Ok(Listing { dump, inodes })
+    Ok(Listing {
+        dump,
+        inodes,
+        left_ms,
+    })
 }
 
 fn conntrack() -> Result<(u32, u32), SysctlError> {
