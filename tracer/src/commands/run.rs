@@ -102,6 +102,7 @@ async fn follow(
         filter: &Filter::default(),
         view: &mut measuring,
         output: &output,
+        books: None,
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use crate::diagnosis::Verdict;
 use crate::event::{Closer, Direction, Error, Event, Kind};
 use crate::gate::Measured;
 use crate::host::process::Identity;
+use crate::ledger::pool::Pool;
 use crate::source::{Failure, Loss};
 use crate::view::{Summary, View};
 
@@ -111,6 +113,20 @@ impl View for Measuring {
         self.view.finish(out)
     }
 
+    fn verdicts(
+        &mut self,
+        now_ns: u64,
+        pools: &[Pool],
+        verdicts: &[Verdict],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        if self.stream || last {
+            self.view.verdicts(now_ns, pools, verdicts, last, out)?;
+        }
+        Ok(())
+    }
+
     fn summary(&mut self, summary: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
         let lost = &summary.loss.lost;
         // A line that found the output too slow was measured all the same.
@@ -157,9 +173,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Measuring, Rate};
+    use crate::diagnosis::Verdict;
     use crate::event::sample::{exhausted, time_wait};
     use crate::event::{Closer, Direction, Event, Kind, TcpState};
     use crate::host::process::Identity;
+    use crate::ledger::pool::Pool;
     use crate::source::{Failure, Loss, Lost};
     use crate::view::{Summary, View};
 
@@ -183,6 +201,17 @@ mod tests {
             Ok(())
         }
         fn finish(&mut self, _: &mut Vec<u8>) -> io::Result<()> {
+            Ok(())
+        }
+        fn verdicts(
+            &mut self,
+            _: u64,
+            _: &[Pool],
+            _: &[Verdict],
+            _: bool,
+            out: &mut Vec<u8>,
+        ) -> io::Result<()> {
+            out.push(b'V');
             Ok(())
         }
         fn summary(&mut self, _: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
