@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use self::caller::Caller;
 use self::child::Held;
 use self::failure::Failure;
+use self::levels::Levels;
 use self::measure::Measuring;
 use self::settle::{Quiet, Settling};
 use self::signals::Signals;
@@ -15,6 +16,7 @@ use super::watch::{attach, say};
 use crate::cli::{Format, RunArgs};
 use crate::gate::{Gate, Measured};
 use crate::host::process::Identities;
+use crate::kernel::hooks::NONE;
 use crate::kernel::probes::{Options, Probes};
 use crate::source::{Live, Source as _};
 use crate::stream::filter::Filter;
@@ -24,6 +26,7 @@ use crate::stream::pump::Pump;
 mod caller;
 mod child;
 mod failure;
+mod levels;
 mod measure;
 mod settle;
 mod signals;
@@ -71,7 +74,8 @@ fn options(args: &RunArgs, child: u32) -> Options {
         follow: true,
         // The open connections and their rate are measured whether they are shown or not.
         all: true,
-        ends: args.all || args.output == Format::Json,
+        // The ports of a pool come free by them.
+        ends: true,
         ring_bytes: args.tuning.ring_size.0,
         max_sockets: args.tuning.max_sockets,
         backend: args.tuning.backend.into(),
@@ -89,8 +93,16 @@ async fn follow(
 ) -> Result<u8, Failure> {
     let output = sink.output()?;
     let view = sink.view(args.output, args.all, source.about());
+    // Where nothing tells of the ends, they come by time.
+    let ends = source
+        .about()
+        .backend
+        .get("time_wait_end")
+        .map(String::as_str)
+        != Some(NONE);
+    let levels = Levels::new(ends)?;
     let stream = args.all || args.output == Format::Json;
-    let mut measuring = Measuring::new(view, stream, args.all);
+    let mut measuring = Measuring::new(view, levels, stream, args.all);
     let quiet = Quiet::new();
     let mut source = Settling {
         inner: source,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use super::levels::Levels;
 use crate::event::{Closer, Direction, Error, Event, Kind};
 use crate::gate::Measured;
 use crate::host::process::Identity;
@@ -23,6 +24,7 @@ pub(super) struct Measuring {
     stream: bool,
     /// Whether connections that open and close are shown too.
     all: bool,
+    levels: Levels,
     measured: Measured,
     open: u64,
     rate: Rate,
@@ -30,11 +32,12 @@ pub(super) struct Measuring {
 
 impl Measuring {
     /// Before a `view`.
-    pub(super) fn new(view: Box<dyn View>, stream: bool, all: bool) -> Self {
+    pub(super) fn new(view: Box<dyn View>, levels: Levels, stream: bool, all: bool) -> Self {
         Self {
             view,
             stream,
             all,
+            levels,
             measured: Measured::default(),
             open: 0,
             rate: Rate::default(),
@@ -72,6 +75,7 @@ impl Measuring {
 impl View for Measuring {
     fn event(&mut self, event: &Event, who: &Arc<Identity>, out: &mut Vec<u8>) -> io::Result<()> {
         self.count(event);
+        self.levels.event(event, who);
         let detail = matches!(event.kind, Kind::Opened | Kind::Closed);
         if self.stream && (self.all || !detail) {
             self.view.event(event, who, out)?;
@@ -85,6 +89,7 @@ impl View for Measuring {
         who: &Arc<Identity>,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
+        self.levels.failure(failure, who);
         match failure.first.errno {
             Some(errno) => *self.measured.failures.entry(name(errno)).or_default() += failure.count,
             None => self.measured.nameless += failure.count,
@@ -96,6 +101,7 @@ impl View for Measuring {
     }
 
     fn tick(&mut self, now_ns: u64, out: &mut Vec<u8>) -> io::Result<()> {
+        self.levels.tick(now_ns);
         self.view.tick(now_ns, out)
     }
 
@@ -115,6 +121,7 @@ impl View for Measuring {
         let lost = &summary.loss.lost;
         // A line that found the output too slow was measured all the same.
         self.measured.lost = lost.total() - lost.output;
+        self.measured.utilization = self.levels.finish(summary.end_ns);
         self.view.summary(summary, out)
     }
 }
@@ -156,7 +163,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    use super::{Measuring, Rate};
+    use super::{Levels, Measuring, Rate};
     use crate::event::sample::{exhausted, time_wait};
     use crate::event::{Closer, Direction, Event, Kind, TcpState};
     use crate::host::process::Identity;
@@ -202,7 +209,8 @@ mod tests {
 
     /// Two opens at once, ended in both ways, and what does not count.
     fn shown(stream: bool, all: bool) -> (String, super::Measured) {
-        let mut measuring = Measuring::new(Box::new(Letters), stream, all);
+        let mut measuring =
+            Measuring::new(Box::new(Letters), Levels::new(true).unwrap(), stream, all);
         let (who, mut out) = (Arc::default(), Vec::new());
         let closed_by_us = |state| Event {
             closer: Some(Closer::Local),
