@@ -107,7 +107,9 @@ struct Broker(BufStream<tokio::net::TcpStream>);
 
 impl Broker {
     async fn connect(to: SocketAddr) -> io::Result<Self> {
-        let mut broker = Self(BufStream::new(tokio::net::TcpStream::connect(to).await?));
+        let stream = tokio::net::TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let mut broker = Self(BufStream::new(stream));
         broker.until("INFO ").await?;
         broker.say("CONNECT {\"verbose\":false}\r\n").await?;
         Ok(broker)

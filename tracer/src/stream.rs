@@ -1,5 +1,6 @@
 /*! Between a source and the views: who to show, what adds up, and the loop that carries it to standard output. */
 
+pub mod books;
 pub mod filter;
 pub mod fold;
 pub mod output;

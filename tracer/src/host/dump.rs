@@ -69,6 +69,26 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
     Snapshot { dumps, missed }
 }
 
+/// The same without owners: no process's files are looked at. For a look that is repeated. A
+/// namespace of `only` may also be one that nothing but a file of this process keeps alive.
+pub fn sockets(only: Option<&[u32]>) -> Snapshot {
+    let mut missed = Missed::default();
+    let mut dumps: Vec<Dump> = Vec::new();
+    for found in namespaces(&mut missed) {
+        if only.is_none_or(|only| only.contains(&found.inode)) {
+            dumps.extend(looked_at(&found, &mut missed).map(|listing| listing.dump));
+        }
+    }
+    for &inode in only.unwrap_or_default() {
+        if !dumps.iter().any(|dump| dump.namespace.inode == inode)
+            && let Ok(netns) = Netns::of_inode(inode)
+        {
+            dumps.extend(dump(&netns, format!("net:[{inode}]")).ok());
+        }
+    }
+    Snapshot { dumps, missed }
+}
+
 /// Looks at one namespace, called `name`; no socket has an owner.
 ///
 /// # Errors

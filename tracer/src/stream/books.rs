@@ -1,6 +1,7 @@
 /*! The ledger beside a stream: fed by its events and by readings, asked for verdicts once a second. */
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::event::{Event, Owner, TcpState};
 use crate::host::process::Identity;
 use crate::ledger::Ledger;
 use crate::ledger::dump::Dump;
-use crate::ledger::pool::Pool;
+use crate::ledger::pool::{Pool, PoolId};
 use crate::source::{Failure, Source};
 
 /// Time between two judgements, ns.
@@ -21,6 +22,9 @@ const JUDGE_EVERY_NS: u64 = 1_000_000_000;
 
 /// Time between two looks at every process for the owners of sockets, ns.
 const OWNERS_EVERY_NS: u64 = 10_000_000_000;
+
+/// A namespace that no reading had for this long is gone, ns: it took its sockets along.
+const GONE_NS: u64 = 120_000_000_000;
 
 /// Longest wait for the last reading.
 const LAST: Duration = Duration::from_secs(5);
@@ -34,6 +38,19 @@ pub struct Judgement {
     pub verdicts: Vec<Verdict>,
 }
 
+/// Where a bind() stands that has no destination.
+fn nowhere(netns: u32, src: IpAddr) -> PoolId {
+    PoolId {
+        netns,
+        src,
+        dst: match src {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        dport: 0,
+    }
+}
+
 /// A ledger and what feeds it.
 pub struct Books {
     ledger: Ledger,
@@ -43,6 +60,8 @@ pub struct Books {
     /// opened before tracing, as long as they are there.
     found: HashMap<u64, (Owner, Arc<Identity>)>,
     nameless: bool,
+    /// When a reading last had each namespace, ns.
+    seen: HashMap<u32, u64>,
     next_judgement_ns: u64,
     next_owners_ns: u64,
 }
@@ -56,6 +75,7 @@ impl Books {
             namespaces,
             found: HashMap::default(),
             nameless: true,
+            seen: HashMap::default(),
             next_judgement_ns: 0,
             next_owners_ns: 0,
         }
@@ -129,9 +149,13 @@ impl Books {
     fn judge(&mut self, now_ns: u64) -> Judgement {
         self.ledger.advance(now_ns);
         let pools = self.ledger.pools(now_ns);
-        let verdicts = diagnose(&pools, &self.ledger.elsewhere(), |inode| {
-            self.ledger.namespace(inode)
-        });
+        let elsewhere: Vec<_> = self
+            .ledger
+            .elsewhere()
+            .into_iter()
+            .map(|elsewhere| (nowhere(elsewhere.netns, elsewhere.src), elsewhere.failed))
+            .collect();
+        let verdicts = diagnose(&pools, &elsewhere, |inode| self.ledger.namespace(inode));
         Judgement { pools, verdicts }
     }
 
@@ -146,6 +170,7 @@ impl Books {
         let mut listed = BTreeSet::new();
         self.nameless = false;
         for mut dump in dumps {
+            self.seen.insert(dump.namespace.inode, dump.ended_ns);
             for socket in &mut dump.sockets {
                 if socket.cookie == 0 || socket.remote.port() == 0 {
                     continue;
@@ -165,6 +190,14 @@ impl Books {
             self.ledger.dump(&dump);
         }
         self.found.retain(|cookie, _| listed.contains(cookie));
+        let now_ns = source.now_ns();
+        self.seen.retain(|&inode, &mut seen_ns| {
+            let there = now_ns.saturating_sub(seen_ns) < GONE_NS;
+            if !there {
+                self.ledger.forget(inode);
+            }
+            there
+        });
         Ok(())
     }
 }

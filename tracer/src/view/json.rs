@@ -1,30 +1,46 @@
 /*! One JSON object a line, schema 1. */
 
 mod line;
+mod pool;
 mod quick;
 mod socket;
+mod verdict;
 
 use std::io;
 use std::sync::Arc;
 
+use foldhash::HashSet;
 use serde::Serialize;
 
 use self::line::Time;
+use self::pool::PoolLine;
 use self::quick::Quick;
 use self::socket::{Line, Names};
+use self::verdict::VerdictLine;
+use super::news::News;
 use super::{Summary, View};
+use crate::diagnosis::Verdict;
 use crate::event::{Event, Kind};
 use crate::host::process::Identity;
+use crate::ledger::pool::{Pool, PoolId};
 use crate::source::{About, Failure, Loss, Lost};
 use crate::stream::tally::Totals;
 
 const SCHEMA: u32 = 1;
+
+/// Least time between `verdict` lines, ns.
+const VERDICT_GAP_NS: u64 = 1_000_000_000;
+
+/// Time between `pool` lines of the pools that have a verdict, ns.
+const POOL_EVERY_NS: u64 = 10_000_000_000;
 
 /// Renders JSON lines.
 #[derive(Debug)]
 pub struct Json {
     clock_offset_ns: i64,
     quick: Quick,
+    news: News,
+    next_pools_ns: u64,
 }
 
 impl Json {
@@ -33,7 +49,24 @@ impl Json {
         Self {
             clock_offset_ns: about.clock_offset_ns,
             quick: Quick::default(),
+            news: News::new(VERDICT_GAP_NS),
+            next_pools_ns: 0,
         }
+    }
+
+    /// Writes a `pool` line for each, as they stand at `now_ns` (`CLOCK_MONOTONIC`).
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn pools<'a>(
+        &self,
+        pools: impl IntoIterator<Item = &'a Pool>,
+        now_ns: u64,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        pools
+            .into_iter()
+            .try_for_each(|pool| line::write(&PoolLine::of(pool, now_ns, self), out))
     }
 
     fn time(&self, monotonic_ns: u64) -> Time {
@@ -79,6 +112,36 @@ impl View for Json {
             lost: loss.lost,
         };
         line::write(&line, out)
+    }
+
+    /// `verdict` lines when one is news, `pool` lines of their pools every 10 s; at the end all
+    /// verdicts and all pools.
+    fn verdicts(
+        &mut self,
+        now_ns: u64,
+        pools: &[Pool],
+        verdicts: &[Verdict],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let due = if last {
+            verdicts.iter().collect()
+        } else {
+            self.news.of(verdicts, now_ns)
+        };
+        for verdict in due {
+            line::write(&VerdictLine::of(verdict, now_ns, self), out)?;
+        }
+        if last {
+            return self.pools(pools, now_ns, out);
+        }
+        if now_ns < self.next_pools_ns || verdicts.is_empty() {
+            return Ok(());
+        }
+        self.next_pools_ns = now_ns.saturating_add(POOL_EVERY_NS);
+        let judged: HashSet<PoolId> = verdicts.iter().map(|verdict| verdict.pool).collect();
+        let judged = pools.iter().filter(|pool| judged.contains(&pool.id));
+        self.pools(judged, now_ns, out)
     }
 
     fn finish(&mut self, _out: &mut Vec<u8>) -> io::Result<()> {

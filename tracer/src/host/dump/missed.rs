@@ -31,6 +31,8 @@ pub struct Miss {
     pub count: u64,
     /// The first of them. As another process chose it: escape it on output.
     pub example: String,
+    /// Whether it was root that was refused.
+    root: bool,
 }
 
 impl fmt::Display for Miss {
@@ -40,13 +42,19 @@ impl fmt::Display for Miss {
             why,
             count,
             example,
+            root,
         } = self;
         let such_as = match (count, what) {
             (1, _) | (_, What::List) => format!(" ({example})"),
             _ => format!(", such as {example},"),
         };
         let plural = if *count == 1 { "" } else { "es" };
-        let denied = "run as root (sudo) to see all";
+        let denied = if *root {
+            "root alone is not enough for it here: look for a container, a missing capability or a \
+             security module"
+        } else {
+            "run as root (sudo) to see all"
+        };
         match what {
             What::Process => write!(
                 f,
@@ -97,6 +105,7 @@ impl Missed {
                 why,
                 count: 1,
                 example: example(),
+                root: nix::unistd::geteuid().is_root(),
             }),
         }
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use nix::dir::Dir;
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
@@ -108,9 +109,12 @@ impl Owners {
         for entry in entries.iter() {
             let entry = entry?;
             let name = entry.file_name();
-            // A file closed since, or `.`.
-            let Ok(target) = readlinkat(files.as_fd(), name) else {
-                continue;
+            let target = match readlinkat(files.as_fd(), name) {
+                Ok(target) => target,
+                // A file closed since, or `.`, which is no link.
+                Err(Errno::ENOENT | Errno::EINVAL) => continue,
+                // The directory may be open to us where what it lists is not.
+                Err(refused) => return Err(refused.into()),
             };
             let target = target.as_encoded_bytes();
             if let Some(inode) = socket_in(target) {

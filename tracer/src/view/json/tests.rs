@@ -1,5 +1,7 @@
 /*! The lines, whole: their fields are an interface. */
 
+mod verdicts;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

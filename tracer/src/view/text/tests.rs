@@ -1,5 +1,7 @@
 /*! What a person reads, to the letter. */
 
+mod verdicts;
+
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
