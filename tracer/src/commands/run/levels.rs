@@ -1,17 +1,19 @@
 /*! How full the pools became that the command's processes hold ports in. */
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::diagnosis::{Verdict, diagnose};
 use crate::event::Event;
 use crate::host::dump::dump;
 use crate::host::netns::Netns;
 use crate::host::process::Identity;
 use crate::ledger::dump::Dump;
-use crate::ledger::pool::Pool;
+use crate::ledger::pool::{Holder, Pool, PoolId};
 use crate::ledger::{Feed, Ledger, Limits};
 use crate::source::Failure;
 use crate::stream::survey::{Ask, Survey};
@@ -66,8 +68,8 @@ impl Levels {
         self.ledger.advance(now_ns);
     }
 
-    /// The highest level of any of the pools, from 0 to 1; `None` when one's capacity is not known.
-    pub(super) fn finish(&mut self, now_ns: u64) -> Option<f64> {
+    /// The pools at the end, and what is wrong with them.
+    pub(super) fn finish(&mut self, now_ns: u64) -> (Vec<Pool>, Vec<Verdict>) {
         self.fold();
         // Asked for before the last events, so maybe before their namespaces were known.
         self.read = self.survey.wait(LAST).unwrap_or_default();
@@ -76,7 +78,15 @@ impl Levels {
         self.read = self.survey.wait(LAST).unwrap_or_default();
         self.fold();
         self.ledger.advance(now_ns);
-        highest(&self.ledger.pools(now_ns))
+        let pools = self.ledger.pools(now_ns);
+        let elsewhere: Vec<_> = self
+            .ledger
+            .elsewhere()
+            .into_iter()
+            .map(|elsewhere| (nowhere(elsewhere.netns, elsewhere.src), elsewhere.failed))
+            .collect();
+        let verdicts = diagnose(&pools, &elsewhere, |inode| self.ledger.namespace(inode));
+        (pools, verdicts)
     }
 
     fn ask(&mut self) {
@@ -111,14 +121,33 @@ fn read(ask: &Ask) -> Vec<Dump> {
     dumps.collect()
 }
 
-/// The highest level of the pools that a traced process has to do with; `None` when a capacity
-/// is not known.
-fn highest(pools: &[Pool]) -> Option<f64> {
-    // Only the command's processes are traced: the others' ports come from lists.
-    let traced = |pool: &&Pool| {
-        !pool.failures.is_empty() || pool.holders.iter().any(|holder| holder.opened > 0)
-    };
-    pools.iter().filter(traced).try_fold(0.0, |most, pool| {
+/// Where a bind() stands that has no destination.
+fn nowhere(netns: u32, src: IpAddr) -> PoolId {
+    PoolId {
+        netns,
+        src,
+        dst: match src {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        dport: 0,
+    }
+}
+
+/// Of all pools and verdicts those that the command's processes have to do with: only they are
+/// traced, so what opened connections since or failed is theirs.
+pub(super) fn of_the_command(pools: &[Pool], verdicts: &[Verdict]) -> (Vec<Pool>, Vec<Verdict>) {
+    let opened = |holders: &[Holder]| holders.iter().any(|holder| holder.opened > 0);
+    let mut own = pools.to_vec();
+    own.retain(|pool| !pool.failures.is_empty() || opened(&pool.holders));
+    let mut said = verdicts.to_vec();
+    said.retain(|verdict| !verdict.victims.is_empty() || opened(&verdict.culprits));
+    (own, said)
+}
+
+/// The highest level of any of the pools, from 0 to 1; `None` when one's capacity is not known.
+pub(super) fn highest(pools: &[Pool]) -> Option<f64> {
+    pools.iter().try_fold(0.0, |most, pool| {
         let ports = pool.capacity?.ports();
         let level = if ports == 0 {
             1.0

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::levels::Levels;
+use super::levels::{self, Levels};
+use crate::diagnosis::Verdict;
 use crate::event::{Closer, Direction, Error, Event, Kind};
 use crate::gate::Measured;
 use crate::host::process::Identity;
+use crate::ledger::pool::Pool;
 use crate::source::{Failure, Loss};
 use crate::view::{Summary, View};
 
@@ -117,11 +119,30 @@ impl View for Measuring {
         self.view.finish(out)
     }
 
+    fn verdicts(
+        &mut self,
+        now_ns: u64,
+        pools: &[Pool],
+        verdicts: &[Verdict],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let (pools, verdicts) = levels::of_the_command(pools, verdicts);
+        if last {
+            self.measured.utilization = levels::highest(&pools);
+        }
+        if self.stream || last {
+            self.view.verdicts(now_ns, &pools, &verdicts, last, out)?;
+        }
+        Ok(())
+    }
+
     fn summary(&mut self, summary: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
         let lost = &summary.loss.lost;
         // A line that found the output too slow was measured all the same.
         self.measured.lost = lost.total() - lost.output;
-        self.measured.utilization = self.levels.finish(summary.end_ns);
+        let (pools, verdicts) = self.levels.finish(summary.end_ns);
+        self.verdicts(summary.end_ns, &pools, &verdicts, true, out)?;
         self.view.summary(summary, out)
     }
 }
@@ -164,9 +185,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Levels, Measuring, Rate};
+    use crate::diagnosis::Verdict;
     use crate::event::sample::{exhausted, time_wait};
     use crate::event::{Closer, Direction, Event, Kind, TcpState};
     use crate::host::process::Identity;
+    use crate::ledger::pool::Pool;
     use crate::source::{Failure, Loss, Lost};
     use crate::view::{Summary, View};
 
@@ -190,6 +213,18 @@ mod tests {
             Ok(())
         }
         fn finish(&mut self, _: &mut Vec<u8>) -> io::Result<()> {
+            Ok(())
+        }
+        fn verdicts(
+            &mut self,
+            _: u64,
+            _: &[Pool],
+            _: &[Verdict],
+            last: bool,
+            out: &mut Vec<u8>,
+        ) -> io::Result<()> {
+            assert!(last);
+            out.push(b'V');
             Ok(())
         }
         fn summary(&mut self, _: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
@@ -259,9 +294,9 @@ mod tests {
     #[test]
     fn measures_the_same_whatever_is_shown() {
         for (stream, all, letters) in [
-            (true, true, "oococcttoFFLS".len()),
-            (true, false, "ttFFLS".len()),
-            (false, false, "S".len()),
+            (true, true, "oococcttoFFLVS".len()),
+            (true, false, "ttFFLVS".len()),
+            (false, false, "VS".len()),
         ] {
             let (out, measured) = shown(stream, all);
             // Each event, unless it is a detail that was not asked for.
