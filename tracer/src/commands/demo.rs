@@ -85,6 +85,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         filter: &Filter::default(),
         view: &mut *view,
         output: &output,
+        books: None,
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

@@ -9,6 +9,7 @@ use tracer_ebpf::MAX_DESTINATIONS;
 use crate::cli::{Cli, Format, Verb};
 use crate::sandbox::workload;
 
+pub mod books;
 pub mod demo;
 pub mod doctor;
 pub mod run;

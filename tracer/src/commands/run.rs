@@ -7,17 +7,18 @@ use anyhow::Context as _;
 use self::caller::Caller;
 use self::child::Held;
 use self::failure::Failure;
-use self::levels::Levels;
 use self::measure::Measuring;
 use self::settle::{Quiet, Settling};
 use self::signals::Signals;
 use self::sink::Sink;
+use super::books;
 use super::watch::{attach, say};
 use crate::cli::{Format, RunArgs};
 use crate::gate::{Gate, Measured};
 use crate::host::process::Identities;
 use crate::kernel::hooks::NONE;
 use crate::kernel::probes::{Options, Probes};
+use crate::ledger::Feed;
 use crate::source::{Live, Source as _};
 use crate::stream::filter::Filter;
 use crate::stream::output::Output;
@@ -100,9 +101,11 @@ async fn follow(
         .get("time_wait_end")
         .map(String::as_str)
         != Some(NONE);
-    let levels = Levels::new(ends)?;
+    let feed = Feed { opens: true, ends };
+    // Of all namespaces: where the command's connections will be is not known yet.
+    let mut books = books::open(feed, &[])?;
     let stream = args.all || args.output == Format::Json;
-    let mut measuring = Measuring::new(view, levels, stream, args.all);
+    let mut measuring = Measuring::new(view, stream, args.all);
     let quiet = Quiet::new();
     let mut source = Settling {
         inner: source,
@@ -114,6 +117,7 @@ async fn follow(
         filter: &Filter::default(),
         view: &mut measuring,
         output: &output,
+        books: Some(&mut books),
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

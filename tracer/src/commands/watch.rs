@@ -12,11 +12,13 @@ use nix::sys::utsname::uname;
 use terminal_size::{Width, terminal_size_of};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::books;
 use crate::cli::{Filters, Format, WatchArgs};
 use crate::exit::NotAllowed;
 use crate::host::process::Identities;
 use crate::host::sock_diag::tcp_sockets_of;
 use crate::kernel::probes::{Options, Probes};
+use crate::ledger::Feed;
 use crate::source::{About, Live, Source as _};
 use crate::stream::filter::Filter;
 use crate::stream::output::Output;
@@ -60,12 +62,18 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
         whose(&args.filters),
         text::seen_with(source.about())
     ));
+    let feed = Feed {
+        opens: options.all,
+        ends: options.ends,
+    };
+    let mut books = books::open(feed, &options.namespaces)?;
     let mut view = view(args.output, args.each, args.all, source.about());
     let mut pump = Pump {
         people: &mut Identities::new(),
         filter: &filter(&args.filters),
         view: &mut *view,
         output: &output,
+        books: Some(&mut books),
         say: &mut |words| say(words),
     };
     pump.run(&mut source, stop.within(args.duration)).await?;

@@ -48,7 +48,7 @@ impl Outlook {
         Forecast {
             made_ns,
             dry_in_s,
-            settles_at: (!leaks).then(|| self.open + self.births_per_s * self.lifetime_s),
+            settles_at: (!leaks).then_some(self.open + self.births_per_s * self.lifetime_s),
         }
     }
 

@@ -31,14 +31,15 @@ impl Searches {
             self.now = (0, 0);
             self.second = second;
         }
-        for mean in [
+        for (sum, number) in [
             Some(&mut self.now),
             (self.first.1 < FIRST).then_some(&mut self.first),
-        ] {
-            if let Some((sum, number)) = mean {
-                *sum = sum.saturating_add(sum_ns);
-                *number += count;
-            }
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *sum = sum.saturating_add(sum_ns);
+            *number += count;
         }
     }
 

@@ -55,6 +55,7 @@ fn nowhere(netns: u32, src: IpAddr) -> PoolId {
 pub struct Books {
     ledger: Ledger,
     survey: Survey,
+    pending: Option<Vec<Dump>>,
     namespaces: Vec<u32>,
     /// Owners of sockets that were found among the processes, by cookie: only of sockets that
     /// opened before tracing, as long as they are there.
@@ -72,6 +73,7 @@ impl Books {
         Self {
             ledger,
             survey,
+            pending: None,
             namespaces,
             found: HashMap::default(),
             nameless: true,
@@ -91,8 +93,8 @@ impl Books {
         self.ledger.failure(failure, who);
     }
 
-    /// Takes a reading that has come, asks for the next when it is time, and says once a second
-    /// how things stand.
+    /// Books a reading, asks for the next when it is time, and says once a second how things
+    /// stand. All events the source had before must have been folded.
     ///
     /// # Errors
     /// When the source can no longer be read.
@@ -102,9 +104,9 @@ impl Books {
         people: &mut dyn Identify,
         now_ns: u64,
     ) -> anyhow::Result<Option<Judgement>> {
-        if let Some(dumps) = self.survey.take() {
-            self.fold(dumps, source, people)?;
-        }
+        // One that has come just now may tell of events that are still in the ring.
+        self.book(source, people)?;
+        self.pending = self.survey.take();
         if self.survey.is_due() {
             self.ask(now_ns);
         }
@@ -115,24 +117,27 @@ impl Books {
         Ok(Some(self.judge(now_ns)))
     }
 
-    /// A last reading and how things stand then.
+    /// Waits for a last reading. The source is to be drained and [`book`](Self::book) called then.
+    pub fn settle(&mut self, now_ns: u64) {
+        // One that is under way may have begun before the last events.
+        self.survey.wait(LAST);
+        self.ask(now_ns);
+        self.pending = self.survey.wait(LAST);
+    }
+
+    /// Books the reading that has come.
     ///
     /// # Errors
     /// When the source can no longer be read.
-    pub fn finish(
+    pub fn book(
         &mut self,
         source: &mut impl Source,
         people: &mut dyn Identify,
-    ) -> anyhow::Result<Judgement> {
-        // One that is under way may have begun before the last events.
-        if let Some(dumps) = self.survey.wait(LAST) {
-            self.fold(dumps, source, people)?;
+    ) -> anyhow::Result<()> {
+        match self.pending.take() {
+            Some(dumps) => self.fold(dumps, source, people),
+            None => Ok(()),
         }
-        self.ask(source.now_ns());
-        if let Some(dumps) = self.survey.wait(LAST) {
-            self.fold(dumps, source, people)?;
-        }
-        Ok(self.judge(source.now_ns()))
     }
 
     fn ask(&mut self, now_ns: u64) {
@@ -146,7 +151,8 @@ impl Books {
         });
     }
 
-    fn judge(&mut self, now_ns: u64) -> Judgement {
+    /// How things stand.
+    pub fn judge(&mut self, now_ns: u64) -> Judgement {
         self.ledger.advance(now_ns);
         let pools = self.ledger.pools(now_ns);
         let elsewhere: Vec<_> = self

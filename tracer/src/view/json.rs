@@ -114,8 +114,8 @@ impl View for Json {
         line::write(&line, out)
     }
 
-    /// `verdict` lines when one is news, `pool` lines of their pools every 10 s; at the end all
-    /// verdicts and all pools.
+    /// `verdict` lines when one is news, `pool` lines of their pools every 10 s, where
+    /// they are of one pool; at the end all verdicts and all pools.
     fn verdicts(
         &mut self,
         now_ns: u64,

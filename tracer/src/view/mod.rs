@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::host::process::Identity;
 use crate::ledger::pool::Pool;
 use crate::source::{About, Failure, Loss};
+use crate::stream::books::Judgement;
 use crate::stream::tally::{Row, Totals};
 
 /// What text is laid out for.
@@ -45,6 +46,8 @@ pub struct Summary {
     pub rows: Vec<Row>,
     /// Events and failure lines that are in no row.
     pub beyond: u64,
+    /// The pools as they stood at the end, and what was wrong; empty where no books were kept.
+    pub judgement: Judgement,
     /// What was lost.
     pub loss: Loss,
     /// What the source was.

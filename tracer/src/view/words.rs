@@ -145,7 +145,10 @@ fn failing(verdict: &Verdict) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{level, percent, rate, seconds};
+    use super::{headline, level, percent, rate, seconds};
+    use crate::diagnosis::{Kind, Urgency, Verdict};
+    use crate::event::{Cause, Error};
+    use crate::view::sample::{NOW_NS, churn, leak};
 
     #[test]
     fn numbers_are_for_reading() {
@@ -183,5 +186,61 @@ mod tests {
         assert_eq!(percent(28_232, 28_232), "100 %");
         assert_eq!(percent(u64::MAX, 1 << 60), "1599 %");
         assert_eq!(level(5, 0), "5 ports, of how many is not known");
+    }
+
+    #[test]
+    fn the_headline_says_what_and_how_soon() {
+        let line = |change: &dyn Fn(&mut Verdict)| {
+            let mut verdict = leak();
+            change(&mut verdict);
+            headline(&verdict, NOW_NS)
+        };
+        assert_eq!(line(&|_| ()), "leak: dry in 41 s");
+        let later = |verdict: &mut Verdict| {
+            let forecast = verdict.forecast.as_mut().unwrap();
+            forecast.made_ns = NOW_NS - 60_000_000_000;
+        };
+        assert_eq!(line(&later), "leak: dry any moment");
+        assert_eq!(
+            line(&|verdict| verdict.forecast = None),
+            "leak: will run dry"
+        );
+        assert_eq!(
+            line(&|verdict| {
+                verdict.kind = Kind::Churn;
+                verdict.urgency = Urgency::Watch;
+                let forecast = verdict.forecast.as_mut().unwrap();
+                forecast.dry_in_s = None;
+                forecast.settles_at = Some(1_749.6);
+            }),
+            "churn: settles at 1,750 ports"
+        );
+        assert_eq!(
+            line(&|verdict| {
+                verdict.urgency = Urgency::Watch;
+                verdict.forecast = None;
+            }),
+            "leak: nothing fails yet"
+        );
+        let refused = |verdict: &mut Verdict| {
+            verdict.kind = Kind::NotPorts;
+            verdict.urgency = Urgency::Failing;
+            verdict.failures = churn().failures;
+            verdict.failures[0].errno = Some(Error(111));
+            verdict.failures[0].cause = Cause::Refused;
+        };
+        assert_eq!(
+            line(&refused),
+            "not_ports: connect() fails, 1,216 \u{d7} ECONNREFUSED; ports are not the reason"
+        );
+        assert_eq!(
+            line(&|verdict| {
+                refused(verdict);
+                verdict.kind = Kind::Bound;
+                verdict.failures[0].bind = true;
+                verdict.failures[0].errno = None;
+            }),
+            "bound: bind() fails, 1,216 \u{d7} refused"
+        );
     }
 }

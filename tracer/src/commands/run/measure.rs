@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::levels::{self, Levels};
+use super::levels;
 use crate::diagnosis::Verdict;
 use crate::event::{Closer, Direction, Error, Event, Kind};
 use crate::gate::Measured;
@@ -26,7 +26,6 @@ pub(super) struct Measuring {
     stream: bool,
     /// Whether connections that open and close are shown too.
     all: bool,
-    levels: Levels,
     measured: Measured,
     open: u64,
     rate: Rate,
@@ -34,12 +33,11 @@ pub(super) struct Measuring {
 
 impl Measuring {
     /// Before a `view`.
-    pub(super) fn new(view: Box<dyn View>, levels: Levels, stream: bool, all: bool) -> Self {
+    pub(super) fn new(view: Box<dyn View>, stream: bool, all: bool) -> Self {
         Self {
             view,
             stream,
             all,
-            levels,
             measured: Measured::default(),
             open: 0,
             rate: Rate::default(),
@@ -77,7 +75,6 @@ impl Measuring {
 impl View for Measuring {
     fn event(&mut self, event: &Event, who: &Arc<Identity>, out: &mut Vec<u8>) -> io::Result<()> {
         self.count(event);
-        self.levels.event(event, who);
         let detail = matches!(event.kind, Kind::Opened | Kind::Closed);
         if self.stream && (self.all || !detail) {
             self.view.event(event, who, out)?;
@@ -91,7 +88,6 @@ impl View for Measuring {
         who: &Arc<Identity>,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
-        self.levels.failure(failure, who);
         match failure.first.errno {
             Some(errno) => *self.measured.failures.entry(name(errno)).or_default() += failure.count,
             None => self.measured.nameless += failure.count,
@@ -103,7 +99,6 @@ impl View for Measuring {
     }
 
     fn tick(&mut self, now_ns: u64, out: &mut Vec<u8>) -> io::Result<()> {
-        self.levels.tick(now_ns);
         self.view.tick(now_ns, out)
     }
 
@@ -141,8 +136,6 @@ impl View for Measuring {
         let lost = &summary.loss.lost;
         // A line that found the output too slow was measured all the same.
         self.measured.lost = lost.total() - lost.output;
-        let (pools, verdicts) = self.levels.finish(summary.end_ns);
-        self.verdicts(summary.end_ns, &pools, &verdicts, true, out)?;
         self.view.summary(summary, out)
     }
 }
@@ -184,7 +177,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    use super::{Levels, Measuring, Rate};
+    use super::{Measuring, Rate};
     use crate::diagnosis::Verdict;
     use crate::event::sample::{exhausted, time_wait};
     use crate::event::{Closer, Direction, Event, Kind, TcpState};
@@ -223,8 +216,7 @@ mod tests {
             last: bool,
             out: &mut Vec<u8>,
         ) -> io::Result<()> {
-            assert!(last);
-            out.push(b'V');
+            out.push(if last { b'V' } else { b'v' });
             Ok(())
         }
         fn summary(&mut self, _: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
@@ -244,8 +236,7 @@ mod tests {
 
     /// Two opens at once, ended in both ways, and what does not count.
     fn shown(stream: bool, all: bool) -> (String, super::Measured) {
-        let mut measuring =
-            Measuring::new(Box::new(Letters), Levels::new(true).unwrap(), stream, all);
+        let mut measuring = Measuring::new(Box::new(Letters), stream, all);
         let (who, mut out) = (Arc::default(), Vec::new());
         let closed_by_us = |state| Event {
             closer: Some(Closer::Local),
@@ -287,6 +278,8 @@ mod tests {
             ..Summary::default()
         };
         measuring.loss(0, &summary.loss, &mut out).unwrap();
+        measuring.verdicts(0, &[], &[], false, &mut out).unwrap();
+        measuring.verdicts(0, &[], &[], true, &mut out).unwrap();
         measuring.summary(&summary, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), measuring.measured())
     }
@@ -294,8 +287,8 @@ mod tests {
     #[test]
     fn measures_the_same_whatever_is_shown() {
         for (stream, all, letters) in [
-            (true, true, "oococcttoFFLVS".len()),
-            (true, false, "ttFFLVS".len()),
+            (true, true, "oococcttoFFLvVS".len()),
+            (true, false, "ttFFLvVS".len()),
             (false, false, "VS".len()),
         ] {
             let (out, measured) = shown(stream, all);
@@ -307,6 +300,7 @@ mod tests {
             assert_eq!(measured.failures["eaddrnotavail"], 7);
             assert_eq!(measured.nameless, 1);
             assert_eq!(measured.lost, 3);
+            assert_eq!(measured.utilization, Some(0.0), "no pool is no level");
         }
     }
 

@@ -110,6 +110,7 @@ async fn pump(
         filter,
         view: &mut view,
         output,
+        books: None,
         say: &mut |words| panic!("{words}"),
     };
     let run = pump.run(source, stop);

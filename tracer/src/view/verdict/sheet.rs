@@ -180,7 +180,10 @@ impl<'a, W: Write> Sheet<'a, W> {
         let others: Vec<&Failed> = verdict
             .victims
             .iter()
-            .filter(|failed| !culprits.contains(&OwnerId::of(&failed.owner)))
+            .filter(|failed| {
+                // Two of whom nothing is known need not be the same.
+                failed.owner.tgid == 0 || !culprits.contains(&OwnerId::of(&failed.owner))
+            })
             .collect();
         let (named, rest) = others.split_at(others.len().min(NAMED));
         for (index, failed) in named.iter().enumerate() {
@@ -189,7 +192,11 @@ impl<'a, W: Write> Sheet<'a, W> {
                 .map_or_else(|| "failures".into(), crate::event::Error::name);
             let words = format!(
                 "{}: {} \u{d7} {errno} of {}, {}",
-                process(&failed.owner),
+                if failed.owner.tgid == 0 {
+                    "?".to_owned()
+                } else {
+                    process(&failed.owner)
+                },
                 grouped(failed.count),
                 if failed.bind { "bind()" } else { "connect()" },
                 failed.cause.name()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{compact, write};
-use crate::diagnosis::{Kind, Urgency, Verdict};
+use crate::diagnosis::{Kind, Verdict};
+use crate::event::TcpState;
 use crate::event::sample::task;
-use crate::event::{Cause, Error, TcpState};
 use crate::host::process::Identity;
 use crate::ledger::pool::States;
 use crate::view::Page;
@@ -272,62 +272,6 @@ fn many_verdicts_are_a_table_and_a_count() {
 }
 
 #[test]
-fn the_headline_says_what_and_how_soon() {
-    let line = |change: &dyn Fn(&mut Verdict)| {
-        let mut verdict = leak();
-        change(&mut verdict);
-        crate::view::words::headline(&verdict, NOW_NS)
-    };
-    assert_eq!(line(&|_| ()), "leak: dry in 41 s");
-    let later = |verdict: &mut Verdict| {
-        let forecast = verdict.forecast.as_mut().unwrap();
-        forecast.made_ns = NOW_NS - 60_000_000_000;
-    };
-    assert_eq!(line(&later), "leak: dry any moment");
-    assert_eq!(
-        line(&|verdict| verdict.forecast = None),
-        "leak: will run dry"
-    );
-    assert_eq!(
-        line(&|verdict| {
-            verdict.kind = Kind::Churn;
-            verdict.urgency = Urgency::Watch;
-            let forecast = verdict.forecast.as_mut().unwrap();
-            forecast.dry_in_s = None;
-            forecast.settles_at = Some(1_749.6);
-        }),
-        "churn: settles at 1,750 ports"
-    );
-    assert_eq!(
-        line(&|verdict| {
-            verdict.urgency = Urgency::Watch;
-            verdict.forecast = None;
-        }),
-        "leak: nothing fails yet"
-    );
-    let refused = |verdict: &mut Verdict| {
-        verdict.kind = Kind::NotPorts;
-        verdict.urgency = Urgency::Failing;
-        verdict.failures = churn().failures;
-        verdict.failures[0].errno = Some(Error(111));
-        verdict.failures[0].cause = Cause::Refused;
-    };
-    assert_eq!(
-        line(&refused),
-        "not_ports: connect() fails, 1,216 \u{d7} ECONNREFUSED; ports are not the reason"
-    );
-    assert_eq!(
-        line(&|verdict| {
-            refused(verdict);
-            verdict.kind = Kind::Bound;
-            verdict.failures[0].bind = true;
-            verdict.failures[0].errno = None;
-        }),
-        "bound: bind() fails, 1,216 \u{d7} refused"
-    );
-}
-
-#[test]
 fn ports_are_no_matter_where_the_failures_are_not_about_ports() {
     let mut verdict = churn();
     verdict.kind = Kind::NotPorts;
@@ -372,6 +316,14 @@ fn many_culprits_and_victims_are_counted() {
     // Those of the culprits are not victims; of the other eleven three are named.
     assert!(text.contains("  victims   web[10]: 7 \u{d7}"), "{text}");
     assert!(text.contains("and 8 more with 56 failures\n"), "{text}");
+}
+
+#[test]
+fn a_victim_nobody_knows_is_not_the_owner_of_older_sockets() {
+    let mut verdict = churn();
+    verdict.victims = vec![failed(0, b"", 5)];
+    let text = full(&[verdict], &page(80));
+    assert!(text.contains("  victims   ?: 5 \u{d7}"), "{text}");
 }
 
 #[test]
