@@ -27,6 +27,10 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
         gate_lets_pass_with_the_commands_code,
     ),
     (
+        "gate_knows_how_full_a_pool_was",
+        gate_knows_how_full_a_pool_was,
+    ),
+    (
         "gate_shuts_when_the_ring_was_full",
         gate_shuts_when_the_ring_was_full,
     ),
@@ -192,6 +196,28 @@ fn gate_lets_pass_with_the_commands_code() -> Result<(), Skip> {
     let keep = Work::Connect(Connect::new(server_v4(), 15).then(Then::Keep));
     let run = Job::new("keeper", &keep).within(&world, &["--fail-on", "open>=15"], "JOB")?;
     run.assert(99, &["open is 15"]);
+    Ok(())
+}
+
+fn gate_knows_how_full_a_pool_was() -> Result<(), Skip> {
+    let world = World::with_ports(100)?;
+    let _server = world.server(Manner::Echo);
+    let exact = ["--fail-on", "utilization<0.6,utilization>0.6"];
+    churn(60).direct(&world, &exact)?.assert(0, &[]);
+    // The ports of those before are in use still, and not the command's own.
+    let run = churn(25).within(&world, &["--fail-on", "utilization>0.8"], "JOB; exit 4")?;
+    run.assert(99, &["utilization>0.8 was met: utilization is 0.85"]);
+    let other = Connect::new(([192, 0, 2, 2], 7001).into(), 1);
+    let run = Job::new("other", &Work::Connect(other))
+        .direct(&world, &["--fail-on", "utilization>0.5"])?;
+    assert_eq!(
+        run.report().failed["ECONNREFUSED"],
+        1,
+        "another destination has another pool"
+    );
+    run.assert(0, &[]);
+    let mut idle = script(&["--fail-on", "utilization>0"], "exit 6", "", "")?;
+    finish(&mut idle)?.assert(6, &[]);
     Ok(())
 }
 

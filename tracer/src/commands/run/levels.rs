@@ -1,0 +1,28 @@
+/*! Of the books on all pools what the command's processes have to do with, and how full that became. */
+
+use crate::diagnosis::Verdict;
+use crate::ledger::pool::{Holder, Pool};
+
+/// Of all pools and verdicts those that the command's processes have to do with: only they are
+/// traced, so what opened connections since or failed is theirs.
+pub(super) fn of_the_command(pools: &[Pool], verdicts: &[Verdict]) -> (Vec<Pool>, Vec<Verdict>) {
+    let opened = |holders: &[Holder]| holders.iter().any(|holder| holder.opened > 0);
+    let mut own = pools.to_vec();
+    own.retain(|pool| !pool.failures.is_empty() || opened(&pool.holders));
+    let mut said = verdicts.to_vec();
+    said.retain(|verdict| !verdict.victims.is_empty() || opened(&verdict.culprits));
+    (own, said)
+}
+
+/// The highest level of any of the pools, from 0 to 1; `None` when one's capacity is not known.
+pub(super) fn highest(pools: &[Pool]) -> Option<f64> {
+    pools.iter().try_fold(0.0, |most, pool| {
+        let ports = pool.capacity?.ports();
+        let level = if ports == 0 {
+            1.0
+        } else {
+            (pool.peak.0 as f64 / ports as f64).min(1.0)
+        };
+        Some(f64::max(most, level))
+    })
+}
