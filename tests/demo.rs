@@ -5,20 +5,25 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::Scenario;
-use crate::trace::{Tracer, program};
+use crate::trace::{Tracer, assert_each, program, sum};
 use crate::world::{SOON, Skip};
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("churn", churn),
     ("leak", leak),
+    ("close_wait", close_wait),
+    ("bound", bound),
+    ("collision", collision),
+    ("json_is_data_only", json_is_data_only),
     ("interrupt_cleans_up", interrupt_cleans_up),
     ("kill_9_cleans_up", kill_9_cleans_up),
 ];
 
-/// Runs a demo to its end and returns its text.
-fn demo(kind: &str) -> Result<String, Skip> {
+/// Runs a demo to its end; its text must have all of `words`.
+fn demo(kind: &str, words: &[&str]) -> Result<(), Skip> {
     let mut command = Command::new(program());
     command
         .args(["demo", kind, "--ports", "300"])
@@ -32,36 +37,111 @@ fn demo(kind: &str) -> Result<String, Skip> {
     }
     assert!(output.status.success(), "{text}\n{said}");
     // The stream in the middle is the text view's, which shortens for terminals only.
-    let stream = |line: &&str| !line.contains(" \u{2192} ") && !line.contains("seen with");
+    let stream = |line: &&str| {
+        let shows = [" \u{2192} ", " bind ", "seen with"];
+        !shows.iter().any(|words| line.contains(words)) || line.starts_with("demo: ")
+    };
     for line in text.lines().filter(stream) {
         let columns = line.chars().count();
         assert!(columns <= 80, "{columns} columns: {line}");
     }
-    for word in [
-        "192.0.2.2:",
-        "300/300",
-        "EADDRNOTAVAIL",
-        "ports_exhausted",
-        "agree",
-    ] {
-        assert!(text.contains(word), "no {word} in:\n{text}");
-    }
-    Ok(text)
-}
-
-fn churn() -> Result<(), Skip> {
-    let text = demo("churn")?;
-    for word in ["churning-app", "TIME_WAIT 300"] {
-        assert!(text.contains(word), "no {word} in:\n{text}");
+    for word in words
+        .iter()
+        .chain(&["they agree", "  lost              nothing"])
+    {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
     }
     Ok(())
 }
 
+fn churn() -> Result<(), Skip> {
+    demo(
+        "churn",
+        &[
+            "process      churning-app[",
+            "destination  192.0.2.2:5432 from 192.0.2.1",
+            "300/300 ports used, full: TIME_WAIT 300",
+            "50 \u{d7} EADDRNOTAVAIL, cause ports_exhausted",
+            "verdict      churn: ",
+        ],
+    )
+}
+
 fn leak() -> Result<(), Skip> {
-    let text = demo("leak")?;
-    for word in ["leaking-app", "ESTABLISHED 300"] {
-        assert!(text.contains(word), "no {word} in:\n{text}");
-    }
+    demo(
+        "leak",
+        &[
+            "process      leaking-app[",
+            "destination  192.0.2.2:5672 from 192.0.2.1",
+            "300/300 ports used, full: ESTABLISHED 300",
+            "50 \u{d7} EADDRNOTAVAIL, cause ports_exhausted",
+            "verdict      leak: ",
+        ],
+    )
+}
+
+fn close_wait() -> Result<(), Skip> {
+    demo(
+        "close-wait",
+        &[
+            "process      unclosing-app[",
+            "destination  192.0.2.2:8080 from 192.0.2.1",
+            "300/300 ports used, full: CLOSE_WAIT 300",
+            "50 \u{d7} EADDRNOTAVAIL, cause ports_exhausted",
+            "verdict      close_wait: ",
+        ],
+    )
+}
+
+fn bound() -> Result<(), Skip> {
+    demo(
+        "bound",
+        &[
+            "process      binding-app[",
+            "destination  any from 192.0.2.1",
+            "300/300 ports used, full: ESTABLISHED 300",
+            "75/300 of them to 192.0.2.2:6382",
+            "50 \u{d7} EADDRINUSE, cause ports_exhausted",
+            "verdict      bound: ",
+            "IP_BIND_ADDRESS_NO_PORT",
+        ],
+    )
+}
+
+fn collision() -> Result<(), Skip> {
+    demo(
+        "collision",
+        &[
+            "process      pinned-app[",
+            "destination  192.0.2.2:9042 from 192.0.2.1",
+            "1/300 ports used: ESTABLISHED 1",
+            "50 \u{d7} EADDRNOTAVAIL, cause tuple_in_use",
+            "verdict      collision: ",
+        ],
+    )
+}
+
+/// The words of a demo are on standard error, so that a program can read the stream.
+fn json_is_data_only() -> Result<(), Skip> {
+    let mut command = Command::new(program());
+    command.args(["demo", "bound", "--ports", "100", "-o", "json"]);
+    let trace = Tracer::start(command)?.wait();
+    trace.assert_whole();
+    let failed: Vec<_> = trace
+        .lines
+        .iter()
+        .filter(|line| line["type"] == "bind_failed")
+        .collect();
+    assert_eq!(sum(&failed), 50);
+    assert_each(
+        &failed,
+        &json!({ "errno": "EADDRINUSE", "comm": "binding-app" }),
+    );
+    assert!(
+        trace.said.contains("verdict      bound: "),
+        "{}",
+        trace.said
+    );
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod detach;
 mod findings;
 mod pools;
 mod rescue;
+mod run;
 mod sandbox;
 mod stories;
 mod timewait;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("detach", detach::SCENARIOS),
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
+        ("run", run::SCENARIOS),
         ("pools", pools::SCENARIOS),
         ("stories", stories::SCENARIOS),
     ];

@@ -347,10 +347,12 @@ pub enum Counter {
     Sent = 7,
     /// Failures that were skipped and whose errno was gone when another program found them.
     Unseen = 8,
+    /// Children that found the map of process ids full and are not traced.
+    PidsFull = 9,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 9;
+pub const COUNTERS: u32 = 10;
 
 /// What the programs should do: a frozen read-only global, so that the verifier
 /// folds it and the branches not taken cost nothing. 72 bytes.
@@ -465,6 +467,8 @@ layout! {
     skc_v6_rcv_saddr = "sock_common.skc_v6_rcv_saddr",
     /// TCP state.
     skc_state = "sock_common.skc_state",
+    /// Flags of a socket.
+    skc_flags = "sock_common.skc_flags",
     /// Socket cookie.
     skc_cookie = "sock_common.skc_cookie",
     /// Inode of a namespace.
@@ -499,6 +503,10 @@ layout! {
     task_group_leader = "task_struct.group_leader",
     /// Start of a task, ns of CLOCK_BOOTTIME.
     task_start_boottime = "task_struct.start_boottime",
+    /// Thread id of a task.
+    task_pid = "task_struct.pid",
+    /// Process id of a task.
+    task_tgid = "task_struct.tgid",
     /// Name of a task.
     task_comm = "task_struct.comm",
     /// Open files of a task.

@@ -19,6 +19,7 @@ and `cargo test` see the kernel code too.
 mod bind;
 mod connect;
 mod filter;
+mod follow;
 mod maps;
 mod output;
 mod owner;

@@ -33,6 +33,9 @@ use crate::{
     state::{closed, not_established},
 };
 
+/// Bit of `skc_flags` that `tcp_fin` sets: `SOCK_DONE` of `enum sock_flags` (include/net/sock.h).
+const SOCK_DONE: u64 = 1 << 1;
+
 /// A socket got an error.
 #[btf_tracepoint(function = "inet_sk_error_report")]
 pub(crate) fn rescue_failed(ctx: BtfTracePointContext) -> i32 {
@@ -72,12 +75,12 @@ pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
         count(Counter::Rescued);
         closed(
             sk,
-            if (*socket).closed_first == 0 {
+            if (*socket).closed_first == 0 && got_fin(sk) {
                 LAST_ACK
-            } else if config!(births) == births::INFERRED {
+            } else if (*socket).closed_first != 0 && config!(births) == births::INFERRED {
                 FIN_WAIT2
             } else {
-                // Its TIME_WAIT would have taken the entry along.
+                // A reset: a TIME_WAIT would have taken the entry along.
                 ESTABLISHED
             },
         );
@@ -93,6 +96,16 @@ pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
 unsafe fn is_left(sk: Pointer) -> bool {
     // SAFETY: the caller's promise.
     SOCKETS.get_ptr(unsafe { key(sk) }).is_some()
+}
+
+/// Whether the peer closed.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(always)]
+unsafe fn got_fin(sk: Pointer) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { Typed::load::<u64>(sk, offset!(skc_flags)) & SOCK_DONE != 0 }
 }
 
 /// Whether the peer ever acknowledged something: the SYN is the first it can.

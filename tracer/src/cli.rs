@@ -2,11 +2,14 @@
 
 pub mod values;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::values::{Bytes, DestinationFilter};
+use crate::gate::Gate;
 use crate::host::netns::Selector;
 use crate::kernel::trial::Choice;
 
@@ -33,6 +36,15 @@ pub enum Verb {
     /// exact counts for failures. The stream ends with Ctrl-C, after --duration or when its reader
     /// closes the pipe, with a summary that says what was lost.
     Watch(Box<WatchArgs>),
+    /// Trace a command and all it starts, and say at its end what it did to its source ports.
+    ///
+    /// Tracing begins before the command does, so not one connect() is missed. Its standard input,
+    /// output and error are left to it; what tracer has to say goes to standard error once the
+    /// command has ended (JSON: from its begin on), or to --output-file. Signals sent to tracer are passed
+    /// on to it. Under sudo the command runs as the user who called sudo, with that user's groups
+    /// and HOME, USER and LOGNAME.
+    #[command(after_help = RUN_EXIT_CODES)]
+    Run(Box<RunArgs>),
     /// Show what this kernel and these privileges allow, and how to get what is missing.
     Doctor(DoctorArgs),
     /// Show tracer at work: a real client that runs out of ports, in throwaway namespaces.
@@ -79,6 +91,52 @@ pub struct WatchArgs {
     /// How to look.
     #[command(flatten)]
     pub tuning: Tuning,
+}
+
+/// What `tracer run` returns.
+const RUN_EXIT_CODES: &str = "\
+Exit codes: the command's own, or 128 and the signal's number when it was killed;
+99 when --fail-on was met, or events were lost and it is therefore not known;
+2 usage; 125 tracer could not trace and did not run the command;
+126 the command cannot be executed; 127 it was not found.";
+
+/// Options of `tracer run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Return 99 when any of these conditions was met, such as eaddrnotavail>0,utilization>0.8.
+    ///
+    /// Conditions are separated by commas; each is METRIC, one of > >= < <= ==, and a number.
+    /// Metrics: the name of any errno of connect() and bind() in lower case (eaddrnotavail,
+    /// eaddrinuse, econnrefused, etimedout, ...) for its failures; failures: all of them;
+    /// utilization: the highest level of any pool, from 0 to 1; time_wait: TIME_WAITs left behind;
+    /// open: most connections open or closing at a time; rate: most connections opened within a second;
+    /// lost: events lost. When events were lost, 99 is returned too.
+    #[arg(long, value_name = "EXPR")]
+    pub fail_on: Option<Gate>,
+
+    /// How to write.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+
+    /// Write to this new file instead of standard error.
+    #[arg(long, value_name = "FILE")]
+    pub output_file: Option<PathBuf>,
+
+    /// Text: show the stream while the command runs. Both: with connections that open and close.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Under sudo: run the command as root.
+    #[arg(long)]
+    pub as_root: bool,
+
+    /// How to look.
+    #[command(flatten)]
+    pub tuning: Tuning,
+
+    /// The command, and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 /// Whose events to show. Several of one option mean any of them; different options mean all.
@@ -160,7 +218,7 @@ pub struct DoctorArgs {
 /// Options of `tracer demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// How to run out of ports.
+    /// What goes wrong.
     #[arg(value_enum)]
     pub scenario: Scenario,
 
@@ -173,13 +231,19 @@ pub struct DemoArgs {
     pub output: Format,
 }
 
-/// A way to run out of ports.
+/// A way to fail for want of a source port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// A connection per query, closed at once: TIME_WAIT takes the ports.
     Churn,
     /// Connections that are never closed: ESTABLISHED takes the ports.
     Leak,
+    /// Connections that the server closed and the client does not: CLOSE_WAIT takes the ports.
+    CloseWait,
+    /// bind() before connect(), to several destinations: each port is lost to all of them.
+    Bound,
+    /// Connections from a fixed source port: EADDRNOTAVAIL with the pool almost empty.
+    Collision,
 }
 
 #[cfg(test)]

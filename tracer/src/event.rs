@@ -159,6 +159,11 @@ pub enum TcpState {
 }
 
 impl TcpState {
+    /// The state of a number of the kernel's ([`tracer_ebpf::tcp_state`]).
+    pub fn of_kernel(number: u8) -> Option<Self> {
+        wire::state_of(number).ok().flatten()
+    }
+
     /// The name as the kernel spells it, without `TCP_`.
     pub fn name(self) -> &'static str {
         match self {
@@ -341,6 +346,11 @@ impl Event {
     /// [`Malformed`] when the length or any coded field is not one of the wire contract.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         Self::from_wire(&wire::read(bytes)?)
+    }
+
+    /// The owner in the contract's form, as the sockets map holds it.
+    pub fn owner_from_wire(wire: &tracer_ebpf::Owner) -> Owner {
+        wire::owner_of(wire)
     }
 
     /// The same from the struct, as the failures map holds it.

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod diagnosis;
 pub mod event;
 pub mod exit;
+pub mod gate;
 pub mod host;
 pub mod kernel;
 pub mod ledger;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event::Event;
+use crate::event::{Event, Owner};
 
 mod births;
 mod live;
@@ -99,6 +99,8 @@ pub struct Lost {
     pub ring_full: u64,
     /// The sockets map was full: the owner of a connection is not known.
     pub sockets_full: u64,
+    /// The map of process ids was full: a child of a traced process was not traced.
+    pub pids_full: u64,
     /// The attempts map was full: a failed call may be missing.
     pub attempts_full: u64,
     /// The kernel skipped a program whose fact no other gives.
@@ -115,10 +117,11 @@ pub struct Lost {
 
 impl Lost {
     /// Each reason with its words for people, and its count.
-    pub fn reasons(&self) -> [(&'static str, u64); 8] {
+    pub fn reasons(&self) -> [(&'static str, u64); 9] {
         [
             ("ring buffer full", self.ring_full),
             ("sockets map full", self.sockets_full),
+            ("process map full", self.pids_full),
             ("attempts map full", self.attempts_full),
             ("recursion", self.recursion),
             ("undecodable record", self.undecodable),
@@ -168,6 +171,13 @@ pub trait Source {
     /// # Errors
     /// When the kernel's counters can no longer be read.
     fn loss(&mut self) -> anyhow::Result<Loss>;
+
+    /// The owners of the connections under way, by socket cookie. Only where sockets have cookies
+    /// that programs know (Linux 5.12); costs two system calls a connection.
+    ///
+    /// # Errors
+    /// When the source can no longer be read.
+    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>>;
 
     /// What the source is.
     fn about(&self) -> &About;

@@ -1,10 +1,12 @@
 /*! Between a source and the views: who to show, what adds up, and the loop that carries it to standard output. */
 
+pub mod books;
 pub mod filter;
 pub mod fold;
 pub mod output;
 pub mod place;
 pub mod pump;
+pub mod survey;
 pub mod tally;
 
 use std::sync::Arc;

@@ -48,6 +48,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
             cargo(&["xtask", "test", "--setup", "--no-skips"])
         }),
         ("commands in README.md", readme::check),
+        ("README.md's first command", readme::first),
         ("a second build compiles nothing", no_op_build),
         ("another kernel", || {
             // Emulated, the whole suite takes longer than all else together: the scenarios that

@@ -6,7 +6,10 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{exec::capture, paths};
+use crate::{
+    exec::{capture, exec},
+    paths,
+};
 
 /// Checks every command.
 ///
@@ -14,12 +17,7 @@ use crate::{exec::capture, paths};
 ///
 /// When README.md has none, or a program refuses one.
 pub(crate) fn check() -> Result<()> {
-    let text = fs::read_to_string(paths::root().join("README.md")).context("reading README.md")?;
-    let commands = commands(&text);
-    if commands.is_empty() {
-        bail!("looked for commands (cargo xtask, cargo run, tracer) in README.md and found none");
-    }
-    for words in &commands {
+    for words in &all()? {
         capture(
             Command::new(paths::cargo())
                 .args(as_help(words))
@@ -29,6 +27,33 @@ pub(crate) fn check() -> Result<()> {
         println!("README.md: {}", words.join(" "));
     }
     Ok(())
+}
+
+/// Runs the first `cargo run` as it stands: what a reader types first must do what it says.
+///
+/// # Errors
+///
+/// When README.md has none, or it fails.
+pub(crate) fn first() -> Result<()> {
+    let commands = all()?;
+    let words = commands
+        .iter()
+        .find(|words| words[..2] == ["cargo", "run"])
+        .context("README.md names no `cargo run` to start with")?;
+    exec(
+        Command::new(paths::cargo())
+            .args(&words[1..])
+            .current_dir(paths::root()),
+    )
+}
+
+fn all() -> Result<Vec<Vec<String>>> {
+    let text = fs::read_to_string(paths::root().join("README.md")).context("reading README.md")?;
+    let commands = commands(&text);
+    if commands.is_empty() {
+        bail!("looked for commands (cargo xtask, cargo run, tracer) in README.md and found none");
+    }
+    Ok(commands)
 }
 
 /// The words of each command of ours in the text's code blocks, fenced or indented; what stands
@@ -85,7 +110,9 @@ fn as_help(words: &[String]) -> Vec<String> {
         "run" if words[0] == "cargo" => {
             let at = words.iter().position(|word| word == "--");
             let at = at.expect("commands() keeps a cargo run only with its --");
-            (run.map(str::to_owned).to_vec(), &words[at + 1..])
+            // As written but for the profile: cargo must find the program without being told more.
+            let cargo = words[1..=at].iter().filter(|word| *word != "--release");
+            (cargo.cloned().collect(), &words[at + 1..])
         }
         _ => (run.map(str::to_owned).to_vec(), &words[1..]),
     };
@@ -125,11 +152,11 @@ mod tests {
             help("cargo xtask test --setup"),
             "xtask test --setup --help"
         );
-        let run = "run --quiet --package tracer --";
         assert_eq!(
             help("cargo run --release -- demo churn"),
-            format!("{run} demo churn --help")
+            "run -- demo churn --help"
         );
+        let run = "run --quiet --package tracer --";
         assert_eq!(
             help("tracer run --record f -- curl -s"),
             format!("{run} run --record f --help")

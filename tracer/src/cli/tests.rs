@@ -174,3 +174,40 @@ fn spans_and_sizes() {
         assert_eq!(text.parse::<Bytes>(), Err(BadValue::Bytes), "{text}");
     }
 }
+
+#[test]
+fn a_command_keeps_its_own_options() {
+    for args in [
+        &[
+            "run",
+            "--fail-on",
+            "open>1",
+            "--",
+            "sh",
+            "-c",
+            "exit 3",
+            "-o",
+        ][..],
+        &["run", "--fail-on", "open>1", "sh", "-c", "exit 3", "-o"],
+    ] {
+        let parsed = Cli::try_parse_from(["tracer"].iter().chain(args)).unwrap();
+        let Verb::Run(run) = parsed.verb else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(run.command, ["sh", "-c", "exit 3", "-o"]);
+        assert_eq!(run.output, Format::Text);
+        assert!(run.fail_on.is_some());
+    }
+    for (args, words) in [
+        (&["run"][..], "CMD"),
+        (&["run", "--"], "CMD"),
+        (
+            &["run", "--fail-on", "opne>1", "--", "true"],
+            "`opne` is no metric",
+        ),
+    ] {
+        let error = Cli::try_parse_from(["tracer"].iter().chain(args)).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{args:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}

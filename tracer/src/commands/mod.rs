@@ -9,8 +9,10 @@ use tracer_ebpf::MAX_DESTINATIONS;
 use crate::cli::{Cli, Format, Verb};
 use crate::sandbox::workload;
 
+pub mod books;
 pub mod demo;
 pub mod doctor;
+pub mod run;
 pub mod watch;
 
 /// Parses the command line and runs its verb.
@@ -25,6 +27,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     match parse() {
         Ok(Cli { verb }) => match verb {
             Verb::Watch(args) => watch::run(&args),
+            Verb::Run(args) => Ok(run::run(&args)),
             Verb::Demo(args) => demo::run(&args),
             Verb::Doctor(args) => doctor::run(args.output == Format::Json),
         },

@@ -1,7 +1,8 @@
 /*! `tracer watch`: the stream of failures and TIME_WAITs, with their owners. */
 
 use std::future::Future;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use nix::sys::utsname::uname;
 use terminal_size::{Width, terminal_size_of};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::books;
 use crate::cli::{Filters, Format, WatchArgs};
 use crate::exit::NotAllowed;
 use crate::host::process::Identities;
 use crate::host::sock_diag::tcp_sockets_of;
 use crate::kernel::probes::{Options, Probes};
+use crate::ledger::Feed;
 use crate::source::{About, Live, Source as _};
 use crate::stream::filter::Filter;
 use crate::stream::output::Output;
@@ -59,12 +62,18 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
         whose(&args.filters),
         text::seen_with(source.about())
     ));
+    let feed = Feed {
+        opens: options.all,
+        ends: options.ends,
+    };
+    let mut books = books::open(feed, &options.namespaces)?;
     let mut view = view(args.output, args.each, args.all, source.about());
     let mut pump = Pump {
         people: &mut Identities::new(),
         filter: &filter(&args.filters),
         view: &mut *view,
         output: &output,
+        books: Some(&mut books),
         say: &mut |words| say(words),
     };
     pump.run(&mut source, stop.within(args.duration)).await?;
@@ -108,13 +117,23 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
 
 /// The view a format asks for, fit for standard output as it is.
 pub fn view(format: Format, each: bool, all: bool, about: &About) -> Box<dyn View> {
+    view_on(&io::stdout(), format, each, all, about)
+}
+
+/// The same, fit for another sink.
+pub fn view_on(
+    sink: &(impl AsFd + IsTerminal),
+    format: Format,
+    each: bool,
+    all: bool,
+    about: &About,
+) -> Box<dyn View> {
     if format == Format::Json {
         return Box::new(Json::new(about));
     }
-    let stdout = io::stdout();
-    let terminal = stdout.is_terminal();
+    let terminal = sink.is_terminal();
     let width = terminal.then(|| {
-        terminal_size_of(&stdout).map_or(COLUMNS, |(Width(columns), _)| usize::from(columns))
+        terminal_size_of(sink).map_or(COLUMNS, |(Width(columns), _)| usize::from(columns))
     });
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let options = text::Options {
@@ -143,6 +162,7 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
     }
     Ok(Options {
         pids: filters.pid.clone(),
+        follow: false,
         namespaces,
         destinations: filters.dst.iter().map(|dst| dst.to_wire()).collect(),
         all: args.all,

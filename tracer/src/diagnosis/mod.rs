@@ -5,6 +5,21 @@ Pure: the same pools give the same verdicts. Nothing here reads the machine or
 knows how a verdict is shown.
 */
 
+mod bound;
+mod culprits;
+mod evidence;
+mod facts;
+mod growth;
+mod mechanism;
+mod myths;
+mod remedies;
+mod settings;
+mod verdicts;
+mod what_if;
+mod words;
+
+pub use self::verdicts::diagnose;
+
 use crate::event::{Cause, Error};
 use crate::ledger::pool::{Failed, Forecast, Foretold, Holder, PoolId, States};
 
@@ -167,3 +182,6 @@ pub struct Level {
     /// Ports there are; 0 when not known.
     pub capacity: u64,
 }
+
+#[cfg(test)]
+mod tests;

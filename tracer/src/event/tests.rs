@@ -220,7 +220,7 @@ fn each_wrong_code_is_refused_by_name() {
     refused(|wire| wire.direction = 3, "direction", 3);
     refused(|wire| wire.state = 12, "state", 12);
     refused(|wire| wire.reason = 3, "reason", 3);
-    refused(|wire| wire.flags = 1 << 5, "flags", 32);
+    refused(|wire| wire.flags = 1 << 6, "flags", 64);
     refused(|wire| wire.tuple.family = 1, "family", 1);
     assert_eq!(
         decode(|wire| wire.tuple.dst = Ipv6Addr::LOCALHOST.octets()),

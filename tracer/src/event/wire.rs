@@ -180,7 +180,7 @@ fn direction_of(value: u8) -> Result<Option<Direction>, Malformed> {
     }))
 }
 
-fn state_of(value: u8) -> Result<Option<TcpState>, Malformed> {
+pub(super) fn state_of(value: u8) -> Result<Option<TcpState>, Malformed> {
     Ok(Some(match value {
         0 => return Ok(None),
         tcp_state::ESTABLISHED => TcpState::Established,
@@ -207,7 +207,7 @@ fn reason_of(value: u8) -> Result<Option<EndReason>, Malformed> {
     }))
 }
 
-fn owner_of(wire: &tracer_ebpf::Owner) -> Owner {
+pub(crate) fn owner_of(wire: &tracer_ebpf::Owner) -> Owner {
     Owner {
         tgid: wire.tgid,
         tid: wire.tid,

@@ -121,6 +121,25 @@ pub fn get<T: FromStr<Err = NotOfForm>>(name: &str) -> Result<T, SysctlError> {
         })
 }
 
+/// Reads a sysctl that is one number, such as `net/ipv4/tcp_max_tw_buckets`.
+///
+/// # Errors
+/// Those of [`get`].
+pub fn number(name: &str) -> Result<u32, SysctlError> {
+    get(name).map(|Number(number)| number)
+}
+
+struct Number(u32);
+
+impl FromStr for Number {
+    type Err = NotOfForm;
+
+    fn from_str(text: &str) -> Result<Self, NotOfForm> {
+        let number = text.trim().parse();
+        number.map(Self).map_err(|_| NotOfForm("a number"))
+    }
+}
+
 /// `ip_local_port_range`: the ports `connect()` and `bind(0)` choose from, both ends included.
 /// IPv6 draws from the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +168,12 @@ impl PortRange {
     /// Those of [`write`](fn@write); the kernel refuses low > high and low = 0.
     pub fn write(self) -> Result<(), SysctlError> {
         write(Self::NAME, self)
+    }
+
+    /// True when `port` is one of it.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.low..=self.high).contains(&port)
     }
 
     /// How many ports it has, reserved ones included.
@@ -198,9 +223,7 @@ impl ReservedPorts {
     /// True when `port` is reserved.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        self.0
-            .iter()
-            .any(|range| (range.low..=range.high).contains(&port))
+        self.0.iter().any(|range| range.contains(port))
     }
 
     /// How many ports of `range` are reserved, each counted once.

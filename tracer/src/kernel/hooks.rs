@@ -183,6 +183,17 @@ pub const END_TIMER: Group = Group {
     )],
 };
 
+/// Children of the processes asked for.
+pub const FOLLOW: Group = Group {
+    fact: "follow",
+    backend: TRACEPOINT,
+    gives: "children of a traced program (tracer run)",
+    hooks: &[
+        hook("follow_fork", Kind::TpBtf, "tp_btf/sched_process_fork"),
+        hook("follow_free", Kind::TpBtf, "tp_btf/sched_process_free"),
+    ],
+};
+
 /// Every group, the preferred one of a fact first.
 pub const GROUPS: &[Group] = &[
     STATE,
@@ -195,4 +206,5 @@ pub const GROUPS: &[Group] = &[
     BIRTH_TIMER,
     END_TRAMPOLINE,
     END_TIMER,
+    FOLLOW,
 ];

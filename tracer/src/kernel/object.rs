@@ -32,8 +32,10 @@ pub struct Sizes {
     pub calls: u32,
     /// Distinct failures: owner, pool, errno, cause.
     pub failures: u32,
-    /// Entries of each filter map.
-    pub filters: u32,
+    /// Process ids to trace.
+    pub pids: u32,
+    /// Namespaces to trace.
+    pub namespaces: u32,
 }
 
 impl Sizes {
@@ -44,7 +46,8 @@ impl Sizes {
         attempts: 1,
         calls: 1,
         failures: 1,
-        filters: 1,
+        pids: 1,
+        namespaces: 1,
     };
 }
 
@@ -62,8 +65,8 @@ pub fn open(btf: &Btf, layout: &Layout, config: &Config, sizes: &Sizes) -> Resul
         .map_max_entries(names::ATTEMPTS, sizes.attempts)
         .map_max_entries(names::CALLS, sizes.calls)
         .map_max_entries(names::FAILURES, sizes.failures)
-        .map_max_entries(names::PIDS, sizes.filters)
-        .map_max_entries(names::NAMESPACES, sizes.filters)
+        .map_max_entries(names::PIDS, sizes.pids)
+        .map_max_entries(names::NAMESPACES, sizes.namespaces)
         .load(OBJECT)
 }
 

@@ -17,8 +17,8 @@ use tracer_ebpf::{
 };
 
 use super::hooks::{
-    BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, Group, Hook, INFERRED,
-    Kind, NONE, RESCUE, STATE,
+    BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, FOLLOW, Group, Hook,
+    INFERRED, Kind, NONE, RESCUE, STATE,
 };
 use super::object::{self, Sizes};
 use super::trial::{self, Choice, Kernel, chain, words};
@@ -29,6 +29,9 @@ const SAMPLES_PER_SECOND: u64 = 50;
 
 /// Threads inside connect() or bind() at a time.
 const ATTEMPTS: u32 = 16_384;
+
+/// Processes followed at a time.
+const PIDS: u32 = 65_536;
 
 /// Distinct failures (owner, pool, errno, cause) counted in the kernel.
 const FAILURES: u32 = 16_384;
@@ -41,6 +44,8 @@ const WAKE_PART: u32 = 4;
 pub struct Options {
     /// Process ids; none for every process.
     pub pids: Vec<u32>,
+    /// Whether the children of `pids` are traced too, from now on.
+    pub follow: bool,
     /// Inodes of network namespaces; none for every one.
     pub namespaces: Vec<u32>,
     /// Destinations; none for every one. At most [`MAX_DESTINATIONS`].
@@ -63,6 +68,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             pids: Vec::new(),
+            follow: false,
             namespaces: Vec::new(),
             destinations: Vec::new(),
             all: false,
@@ -114,6 +120,9 @@ pub enum AttachError {
     /// More destinations than the kernel side compares.
     #[error("{0} destinations were given, the kernel side compares at most {MAX_DESTINATIONS}")]
     Destinations(usize),
+    /// Children cannot be traced.
+    #[error("the kernel refused the programs that follow the children of a process")]
+    Follow,
     /// No hook at all was tried.
     #[error("the kernel refused every program")]
     NoHook,
@@ -159,6 +168,9 @@ impl Probes {
         if options.destinations.len() > MAX_DESTINATIONS {
             return Err(AttachError::Destinations(options.destinations.len()));
         }
+        if options.follow && !kernel.allows(&FOLLOW) {
+            return Err(AttachError::Follow);
+        }
         let groups = [
             Some(&STATE),
             kernel.rescue(),
@@ -166,6 +178,7 @@ impl Probes {
             kernel.bind(),
             kernel.births(),
             kernel.ends().filter(|_| options.ends),
+            Some(&FOLLOW).filter(|_| options.follow),
         ];
         let config = configure(kernel, options);
         let sizes = Sizes {
@@ -174,8 +187,12 @@ impl Probes {
             attempts: ATTEMPTS,
             calls: if config.task_regs == 0 { ATTEMPTS } else { 1 },
             failures: FAILURES,
-            filters: u32::try_from(options.pids.len().max(options.namespaces.len()).max(1))
-                .unwrap_or(u32::MAX),
+            pids: if options.follow {
+                PIDS
+            } else {
+                length(options.pids.len().max(1))
+            },
+            namespaces: length(options.namespaces.len().max(1)),
         };
         let mut ebpf = object::open(&kernel.btf, &kernel.layout, &config, &sizes)
             .map_err(AttachError::Open)?;
@@ -339,7 +356,6 @@ fn has_second_chance(hook: &Hook) -> bool {
 fn configure(kernel: &Kernel, options: &Options) -> Config {
     let is = |group: Option<&Group>, wanted: &Group| group == Some(wanted);
     let (connect, birth) = (kernel.connect(), kernel.births());
-    let length = |list: usize| u32::try_from(list).unwrap_or(u32::MAX);
     Config {
         wake_bytes: u64::from(options.ring_bytes / WAKE_PART),
         sample_gap_ns: 1_000_000_000 / SAMPLES_PER_SECOND,
@@ -365,6 +381,10 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
         destinations: length(options.destinations.len()),
         ..kernel.config
     }
+}
+
+fn length(list: usize) -> u32 {
+    u32::try_from(list).unwrap_or(u32::MAX)
 }
 
 /// Fills the filter maps.
@@ -428,4 +448,4 @@ fn backend(groups: &[Option<&Group>]) -> BTreeMap<String, String> {
     backend
 }
 
-const _: () = assert!(size_of::<Event>() == 160 && Counter::Unseen as u32 == COUNTERS - 1);
+const _: () = assert!(size_of::<Event>() == 160 && Counter::PidsFull as u32 == COUNTERS - 1);

@@ -250,7 +250,8 @@ fn refused_by_us(
     }
     let needs: &[&str] = match group.fact {
         "time_wait" | "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
-        "rescue" => &["skc_state", "bytes_acked"],
+        "rescue" => &["skc_state", "skc_flags", "bytes_acked"],
+        "follow" => &["task_pid", "task_tgid"],
         _ if hook.kind == Kind::Syscall => &["task_files", "files_fdt", "fdt_fd"],
         _ => &[],
     };

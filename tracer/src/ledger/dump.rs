@@ -1,5 +1,6 @@
 /*! What the kernel lists in one network namespace at one moment, as the ledger takes it. */
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ pub struct Namespace {
     pub name: String,
     /// `net.ipv4.ip_local_port_range`.
     pub range: PortRange,
-    /// How many ports of the range `net.ipv4.ip_local_reserved_ports` takes out.
+    /// How many ports of the range `net.ipv4.ip_local_reserved_ports` takes out, but for those
+    /// that [`Dump::blocked_ports`] has, which must not be subtracted twice.
     pub reserved: u32,
     /// `net.ipv4.tcp_tw_reuse`.
     pub tw_reuse: Option<TwReuse>,
@@ -42,10 +44,28 @@ pub struct Dump {
     pub sockets: Vec<Listed>,
 }
 
+impl Dump {
+    /// Ports of the range that connect() cannot choose because a socket listens at them or is bound
+    /// to them without a connection. The kernel looks at the port alone: neither address nor family
+    /// of such a socket matter, so they are taken from every pool of the namespace.
+    ///
+    /// What is not to be seen in the kernel's list, and not here: ports that were bound *before* a
+    /// connect() (the event of that connection says so), sockets that are only bound before
+    /// Linux 6.8, and a range of its own that a socket was given by `IP_LOCAL_PORT_RANGE`.
+    pub fn blocked_ports(&self) -> BTreeSet<u16> {
+        self.sockets
+            .iter()
+            .filter(|socket| matches!(socket.state, TcpState::Listen | TcpState::Close))
+            .map(|socket| socket.local.port())
+            .filter(|&port| self.namespace.range.contains(port))
+            .collect()
+    }
+}
+
 /// One TCP socket, or a TIME_WAIT, as the kernel lists it.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Its state. A FIN_WAIT2 mini-socket is listed as FIN_WAIT2.
+    /// Its state. A FIN_WAIT2 mini-socket is listed as FIN_WAIT2, one that is only bound as CLOSE.
     pub state: TcpState,
     /// Local address; IPv4 where the socket is v4-mapped.
     pub local: SocketAddr,

@@ -1,9 +1,9 @@
 /*! What the ledger tells of one pool: plain data, for diagnosis and views. */
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::event::{Cause, Error, Owner, TcpState};
+use crate::event::{Cause, Error, Owner, TaskName, TcpState, Tuple};
 use crate::host::process::Identity;
 
 /// Which source ports: those one (namespace, source, destination, port) can draw on.
@@ -17,6 +17,33 @@ pub struct PoolId {
     pub dst: IpAddr,
     /// Destination port.
     pub dport: u16,
+}
+
+impl PoolId {
+    /// The pool a tuple draws on.
+    pub fn of(tuple: &Tuple) -> Self {
+        Self {
+            netns: tuple.netns,
+            src: tuple.src,
+            dst: tuple.dst,
+            dport: tuple.dport,
+        }
+    }
+
+    /// What stands for all pools of a namespace that found no room: addresses unspecified, port 0.
+    pub fn beyond(netns: u32) -> Self {
+        Self {
+            netns,
+            src: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            dport: 0,
+        }
+    }
+
+    /// Whether it stands for more than one pool: it has no capacity then.
+    pub fn is_beyond(&self) -> bool {
+        self.dport == 0 && self.dst.is_unspecified()
+    }
 }
 
 /// Which process: unique also after its id was given to another.
@@ -36,11 +63,25 @@ impl OwnerId {
         start_ticks: 0,
     };
 
+    /// All those beyond the limit of owners kept apart, together; never a process.
+    pub const BEYOND: Self = Self {
+        tgid: 0,
+        start_ticks: u64::MAX,
+    };
+
     /// The id of an owner.
     pub fn of(owner: &Owner) -> Self {
         Self {
             tgid: owner.tgid,
             start_ticks: owner.start_ns / 10_000_000,
+        }
+    }
+
+    /// How [`BEYOND`](Self::BEYOND) is shown: no process id, and a name that says it.
+    pub fn others() -> Owner {
+        Owner {
+            comm: TaskName::new(*b"(others)\0\0\0\0\0\0\0\0"),
+            ..Owner::default()
         }
     }
 }
@@ -158,6 +199,19 @@ pub struct Failed {
     pub last_ns: u64,
 }
 
+/// Failures without a pool: those of bind(), which has a source and no destination.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// The address asked for.
+    pub src: IpAddr,
+    /// The port asked for; 0 for any.
+    pub sport: u16,
+    /// Who, what and how often.
+    pub failed: Failed,
+}
+
 /// How many source ports there are, and why not more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
@@ -165,7 +219,8 @@ pub struct Capacity {
     pub range: (u16, u16),
     /// Ports of the range that `ip_local_reserved_ports` takes out.
     pub reserved: u32,
-    /// Ports of the range that bound sockets and listeners block for this source address.
+    /// Ports of the range that bound sockets and listeners block, whatever their address; those of
+    /// this pool's own connections are not among them.
     pub blocked: u32,
 }
 

@@ -8,12 +8,12 @@ use foldhash::HashMap;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey, Socket};
+use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey, Socket, flags};
 
 use super::births::Births;
 use super::repair::{self, Survey};
 use super::{About, Batch, Failure, Loss, Lost, Source};
-use crate::event::{Event, Kind};
+use crate::event::{Event, Kind, Owner};
 use crate::kernel::hooks::NONE;
 use crate::kernel::probes::{Misses, Probes};
 
@@ -291,6 +291,7 @@ impl<K: Kernel> Source for Live<K> {
                 ring_full: counter(Counter::RingFull),
                 sockets_full: counter(Counter::SocketsFull),
                 attempts_full: counter(Counter::AttemptsFull),
+                pids_full: counter(Counter::PidsFull),
                 recursion: missed.lost,
                 undecodable: self.undecodable,
                 unreadable: counter(Counter::SocketUnreadable),
@@ -302,6 +303,19 @@ impl<K: Kernel> Source for Live<K> {
             samples_skipped: counter(Counter::SamplesSkipped),
             failures_full: counter(Counter::FailuresFull),
         })
+    }
+
+    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
+        let unfinished = self
+            .kernel
+            .unfinished()
+            .context("cannot read the sockets map")?;
+        let known = unfinished
+            .iter()
+            .filter(|(_, socket)| socket.cookie != 0 && socket.flags & flags::OWNER_UNKNOWN == 0);
+        Ok(known
+            .map(|(_, socket)| (socket.cookie, Event::owner_from_wire(&socket.owner)))
+            .collect())
     }
 
     fn about(&self) -> &About {

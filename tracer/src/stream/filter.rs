@@ -1,5 +1,6 @@
 /*! The filters user space applies: those by owner, of which the kernel side knows only the pid. */
 
+use super::books::Judgement;
 use crate::event::Owner;
 use crate::host::process::Identity;
 
@@ -27,6 +28,31 @@ impl Filter {
         };
         (self.pids.is_empty() || self.pids.contains(&owner.tgid))
             && (self.comms.is_empty() || self.comms.iter().any(named))
+    }
+
+    /// The pools one of the wanted holds ports in or failed in, and their verdicts.
+    pub fn judged(&self, judgement: Judgement) -> Judgement {
+        if *self == Self::default() {
+            return judgement;
+        }
+        let Judgement {
+            mut pools,
+            mut verdicts,
+        } = judgement;
+        let wants = |owner: &Owner, who: &Identity| self.wants(owner) && self.wants_identity(who);
+        pools.retain(|pool| {
+            let mut holders = pool.holders.iter();
+            let mut failures = pool.failures.iter();
+            holders.any(|holder| wants(&holder.owner, &holder.who))
+                || failures.any(|failed| wants(&failed.owner, &failed.who))
+        });
+        verdicts.retain(|verdict| {
+            let mut culprits = verdict.culprits.iter();
+            let mut victims = verdict.victims.iter();
+            culprits.any(|holder| wants(&holder.owner, &holder.who))
+                || victims.any(|failed| wants(&failed.owner, &failed.who))
+        });
+        Judgement { pools, verdicts }
     }
 
     /// Whether the owner's identity is in one of the containers.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Identify;
+use super::books::{Books, Judgement};
 use super::filter::Filter;
 use super::output::Output;
 use super::tally::Tally;
@@ -36,6 +37,8 @@ pub struct Pump<'a> {
     pub view: &'a mut dyn View,
     /// Where to.
     pub output: &'a Output,
+    /// The books on pools, where they are kept.
+    pub books: Option<&'a mut Books>,
     /// Says a sentence to people, aside from the stream.
     pub say: &'a mut dyn FnMut(&str),
 }
@@ -64,6 +67,7 @@ impl Pump<'_> {
             let now_ns = source.now_ns();
             self.show(&mut round)?;
             self.view.tick(now_ns, &mut round.out)?;
+            self.judge(source, &mut round, now_ns)?;
             self.flush(&mut round);
             self.watch_loss(source, &mut round, now_ns)?;
             wait = if round.batch.is_empty() {
@@ -78,11 +82,29 @@ impl Pump<'_> {
                 ready = source.ready(wait) => ready?,
             }
         }
+        if let Some(books) = &mut self.books {
+            books.settle(source.now_ns());
+            round.batch.clear();
+            source.drain(&mut round.batch)?;
+            self.show(&mut round)?;
+        }
+        if let Some(books) = &mut self.books {
+            books.book(source, self.people)?;
+        }
         round.batch.clear();
         source.finish(&mut round.batch)?;
         let end_ns = source.now_ns();
         self.show(&mut round)?;
         self.view.finish(&mut round.out)?;
+        let judgement = match &mut self.books {
+            Some(books) => self.filter.judged(books.judge(end_ns)),
+            None => Judgement::default(),
+        };
+        if self.books.is_some() {
+            let Judgement { pools, verdicts } = &judgement;
+            self.view
+                .verdicts(end_ns, pools, verdicts, true, &mut round.out)?;
+        }
         self.flush(&mut round);
         let mut loss = source.loss()?;
         loss.lost.output = output.lost();
@@ -94,6 +116,7 @@ impl Pump<'_> {
             duration_ns: end_ns.saturating_sub(began_ns),
             totals: round.tally.totals(),
             rows: round.tally.rows(),
+            judgement,
             beyond: round.tally.beyond(),
             loss,
             about: source.about().clone(),
@@ -109,7 +132,11 @@ impl Pump<'_> {
         }
         for index in 0..round.batch.events.len() {
             let event = &round.batch.events[index];
-            if let Some(who) = self.who(&event.owner, event.ownership, &round.nobody) {
+            let who = self.who(&event.owner, event.ownership, &round.nobody);
+            if let Some(books) = &mut self.books {
+                books.event(event, &who);
+            }
+            if self.wants(&event.owner, &who) {
                 round.tally.event(event, &who);
                 self.view.event(event, &who, &mut round.out)?;
             }
@@ -119,7 +146,11 @@ impl Pump<'_> {
         }
         for failure in &round.batch.failures {
             let first = &failure.first;
-            if let Some(who) = self.who(&first.owner, first.ownership, &round.nobody) {
+            let who = self.who(&first.owner, first.ownership, &round.nobody);
+            if let Some(books) = &mut self.books {
+                books.failure(failure, &who);
+            }
+            if self.wants(&first.owner, &who) {
                 round.tally.failure(failure, &who);
                 self.view.failure(failure, &who, &mut round.out)?;
             }
@@ -127,22 +158,41 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// The identity of an owner the filters want.
+    /// Whether the filters want what an owner did.
+    fn wants(&self, owner: &Owner, who: &Identity) -> bool {
+        self.filter.wants(owner) && self.filter.wants_identity(who)
+    }
+
+    /// The identity of an owner.
     fn who(
         &mut self,
         owner: &Owner,
         ownership: Ownership,
         nobody: &Arc<Identity>,
-    ) -> Option<Arc<Identity>> {
-        if !self.filter.wants(owner) {
-            return None;
-        }
-        let who = if ownership == Ownership::Unknown {
+    ) -> Arc<Identity> {
+        if ownership == Ownership::Unknown {
             Arc::clone(nobody)
         } else {
             self.people.identify(owner)
+        }
+    }
+
+    /// Shows how things stand, when it is time.
+    fn judge(
+        &mut self,
+        source: &mut impl Source,
+        round: &mut Round,
+        now_ns: u64,
+    ) -> anyhow::Result<()> {
+        let Some(books) = &mut self.books else {
+            return Ok(());
         };
-        self.filter.wants_identity(&who).then_some(who)
+        if let Some(judgement) = books.tick(source, self.people, now_ns)? {
+            let Judgement { pools, verdicts } = self.filter.judged(judgement);
+            self.view
+                .verdicts(now_ns, &pools, &verdicts, false, &mut round.out)?;
+        }
+        Ok(())
     }
 
     fn flush(&self, round: &mut Round) {

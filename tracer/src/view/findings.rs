@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tracer_ebpf::tcp_state;
 
 use super::escape;
 use crate::event::{Cause, Error, Owner, TcpState};
+
+/// Sockets by state ([`tcp_state`]).
+pub type Holdings = BTreeMap<u8, usize>;
 
 /// What was traced, beside what is known without tracing.
 #[derive(Clone, Debug)]
@@ -16,10 +19,10 @@ pub struct Findings {
     pub culprit: Owner,
     /// Where from, as traced.
     pub src: IpAddr,
-    /// Where to, as traced.
-    pub dst: IpAddr,
-    /// Its port.
-    pub dport: u16,
+    /// Where to, as traced; `None` for a bind(), which is for any destination.
+    pub destination: Option<SocketAddr>,
+    /// Without a destination: the most ports that one of them holds, and which.
+    pub fullest: Option<(usize, SocketAddr)>,
     /// Failures of the culprit, as traced.
     pub failures: BTreeMap<(Option<Error>, Cause), u64>,
     /// `TIME_WAIT`s born of the culprit, as traced.
@@ -28,8 +31,8 @@ pub struct Findings {
     pub lost: u64,
     /// Source ports the pool has.
     pub capacity: usize,
-    /// The kernel's own sockets of the pool, by state ([`tcp_state`]).
-    pub holdings: BTreeMap<u8, usize>,
+    /// The kernel's own sockets of the pool; without a destination of all.
+    pub holdings: Holdings,
     /// Process id of the client.
     pub client: u32,
     /// Failures the client counted itself.
@@ -83,7 +86,10 @@ impl Findings {
     /// Those of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let comm = escape::terminal(self.culprit.comm.bytes());
-        let to = std::net::SocketAddr::new(self.dst, self.dport);
+        let to = match self.destination {
+            Some(to) => to.to_string(),
+            None => "any".to_owned(),
+        };
         let used = self.used();
         let full = if used >= self.capacity { ", full" } else { "" };
         let states: Vec<String> = self
@@ -101,6 +107,14 @@ impl Findings {
             grouped(self.capacity as u64),
             states.join(", ")
         )?;
+        if let Some((most, to)) = self.fullest {
+            writeln!(
+                out,
+                "  fullest      {}/{} of them to {to}: none alone is full",
+                grouped(most as u64),
+                grouped(self.capacity as u64)
+            )?;
+        }
         for (&(errno, cause), &count) in &self.failures {
             let errno = errno.map_or_else(|| "no errno".into(), Error::name);
             let count = grouped(count);
@@ -164,8 +178,8 @@ mod tests {
                 ..Owner::default()
             },
             src: "2001:db8::1".parse().unwrap(),
-            dst: "2001:db8::2".parse().unwrap(),
-            dport: 5432,
+            destination: Some("[2001:db8::2]:5432".parse().unwrap()),
+            fullest: None,
             failures: BTreeMap::from([((Some(Error(99)), Cause::PortsExhausted), 50)]),
             time_waits: 1000,
             lost: 0,
@@ -197,6 +211,22 @@ found
   remedy       reuse
 ";
         assert_eq!(text(&findings()), expected);
+    }
+
+    #[test]
+    fn a_bind_has_no_destination_and_may_fail_with_every_pool_half_empty() {
+        let bind = Findings {
+            destination: None,
+            fullest: Some((250, "192.0.2.2:6379".parse().unwrap())),
+            ..findings()
+        };
+        let text = text(&bind);
+        assert!(
+            text.contains("destination  any from 2001:db8::1\n"),
+            "{text}"
+        );
+        let line = "fullest      250/1,000 of them to 192.0.2.2:6379: none alone is full\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

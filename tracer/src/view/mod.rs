@@ -4,15 +4,34 @@ pub mod checks;
 pub mod escape;
 pub mod findings;
 pub mod json;
+pub mod news;
+pub mod pools;
+#[cfg(test)]
+mod sample;
+mod table;
 pub mod text;
+pub mod verdict;
+mod words;
 
 use std::io;
 use std::sync::Arc;
 
+use crate::diagnosis::Verdict;
 use crate::event::Event;
 use crate::host::process::Identity;
+use crate::ledger::pool::Pool;
 use crate::source::{About, Failure, Loss};
+use crate::stream::books::Judgement;
 use crate::stream::tally::{Row, Totals};
+
+/// What text is laid out for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Columns of the terminal; `None` shortens nothing.
+    pub width: Option<usize>,
+    /// Whether to colour.
+    pub colour: bool,
+}
 
 /// A stream, looked back on.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +46,8 @@ pub struct Summary {
     pub rows: Vec<Row>,
     /// Events and failure lines that are in no row.
     pub beyond: u64,
+    /// The pools as they stood at the end, and what was wrong; empty where no books were kept.
+    pub judgement: Judgement,
     /// What was lost.
     pub loss: Loss,
     /// What the source was.
@@ -63,6 +84,22 @@ pub trait View {
     /// # Errors
     /// Those of `out`.
     fn loss(&mut self, now_ns: u64, loss: &Loss, out: &mut Vec<u8>) -> io::Result<()>;
+
+    /// The pools and what is wrong with them, the most urgent first, as they stand at `now_ns`
+    /// (`CLOCK_MONOTONIC`). To be called about once a second, also while there are none; only what
+    /// changed for a reader is shown, by the rule of [`news`]. With `last`, once, after
+    /// [`finish`](Self::finish) and before [`summary`](Self::summary), all of it is.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn verdicts(
+        &mut self,
+        now_ns: u64,
+        pools: &[Pool],
+        verdicts: &[Verdict],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()>;
 
     /// The stream is over: everything held back.
     ///

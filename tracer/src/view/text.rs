@@ -1,6 +1,6 @@
 /*! Text for people under load: aligned columns, one line a burst, the process first. */
 
-mod columns;
+pub(super) mod columns;
 mod summary;
 
 use std::io::{self, Write as _};
@@ -13,11 +13,20 @@ pub(super) use self::columns::grouped;
 pub use self::summary::seen_with;
 
 use self::columns::{Colour, Columns, arrow, span, who};
-use super::{Summary, View, escape};
+use super::news::News;
+use super::{Page, Summary, View, escape, pools, verdict};
+use crate::diagnosis::Verdict;
 use crate::event::{Closer, Event, Kind, Ownership, TcpState};
 use crate::host::process::Identity;
+use crate::ledger::pool::Pool;
 use crate::source::{Failure, Loss};
 use crate::stream::fold::{Burst, Fold};
+
+/// Least time between verdicts in the stream, ns.
+const VERDICT_GAP_NS: u64 = 3_000_000_000;
+
+/// Pools in the table at the end, where nothing is wrong with any.
+const POOLS: usize = 5;
 
 /// How to show it.
 #[derive(Clone, Debug)]
@@ -42,6 +51,7 @@ pub struct Text {
     fold: Fold,
     now_ns: u64,
     columns: Columns,
+    news: News,
 }
 
 impl Text {
@@ -53,6 +63,7 @@ impl Text {
             clock_offset_ns,
             fold: Fold::default(),
             now_ns: 0,
+            news: News::new(VERDICT_GAP_NS),
         }
     }
 
@@ -132,6 +143,38 @@ impl View for Text {
         let time = self.time(now_ns);
         let style = self.columns.style(Colour::Bad);
         writeln!(out, "{time} {style}lost so far: {reasons}{style:#}")
+    }
+
+    /// News in two or three lines each, at most every 3 s; at the end the verdicts in full, or the
+    /// fullest pools where there is nothing to judge.
+    fn verdicts(
+        &mut self,
+        now_ns: u64,
+        pools: &[Pool],
+        verdicts: &[Verdict],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let page = Page {
+            width: self.options.width,
+            colour: self.options.colour,
+        };
+        if !last {
+            let news = self.news.of(verdicts, now_ns);
+            let (told, rest) = news.split_at(news.len().min(verdict::IN_FULL));
+            for one in told {
+                verdict::compact(one, now_ns, &self.time(now_ns), &page, out)?;
+            }
+            return verdict::more(rest.len(), "verdicts", out);
+        }
+        if !verdicts.is_empty() {
+            verdict::write(verdicts, now_ns, &page, out)?;
+            out.push(b'\n');
+        } else if !pools.is_empty() {
+            pools::write(pools, |_| None, POOLS, now_ns, &page, out)?;
+            out.push(b'\n');
+        }
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {

@@ -116,6 +116,8 @@ pub const TRACEPOINTS: &[&str] = &[
     "inet_sock_set_state",
     "inet_sk_error_report",
     "tcp_destroy_sock",
+    "sched_process_fork",
+    "sched_process_free",
     "timer_start",
     "timer_expire_entry",
     "timer_cancel",

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-pub use bind::{Bind, Collide};
+pub use bind::{Bind, BindFirst, Collide};
 pub use connect::{Connect, Threads};
 pub use pace::Pace;
 pub use ring::Ring;
@@ -50,6 +50,8 @@ pub enum Work {
     Bind(Bind),
     /// Connects twice from one source port to one destination.
     Collide(Collide),
+    /// Connects from ports that bind() chose.
+    BindFirst(BindFirst),
     /// Calls connect() through `io_uring`.
     Ring(Ring),
 }
@@ -139,6 +141,7 @@ pub fn from_args(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<boo
         Work::Connect(order) => client(|| connect::run(&order))?,
         Work::Bind(order) => client(|| bind::run(&order))?,
         Work::Collide(order) => client(|| bind::collide(&order))?,
+        Work::BindFirst(order) => client(|| bind::bind_first(&order))?,
         Work::Ring(order) => client(|| ring::run(&order))?,
     }
     Ok(true)

@@ -27,6 +27,8 @@ pub enum Then {
     PingAndKeep,
     /// Wait until the other side closed or reset it, then close.
     AwaitPeer,
+    /// Wait until the other side closed it, and keep it: CLOSE_WAIT.
+    ReadAndKeep,
     /// Send a FIN, wait for data, close without reading it: a RST out of FIN_WAIT2.
     HalfCloseUnread,
     /// Send a FIN and wait until the other side resets the connection.
@@ -52,6 +54,10 @@ pub(super) fn after(then: Then, socket: Socket, report: &mut Report) -> io::Resu
         Then::AwaitPeer => {
             await_end(&socket, report)?;
             Ok(None)
+        }
+        Then::ReadAndKeep => {
+            await_end(&socket, report)?;
+            Ok(Some(socket))
         }
         Then::HalfCloseUnread => {
             socket.shutdown(Shutdown::Write)?;

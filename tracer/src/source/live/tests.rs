@@ -205,7 +205,7 @@ fn what_is_no_event_is_counted_as_lost() {
 fn only_skips_that_nothing_makes_up_for_are_losses() {
     let mut live = live();
     live.kernel.misses.rescued = 12;
-    live.kernel.counters = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+    live.kernel.counters = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
     let loss = live.loss().unwrap();
     assert_eq!(loss.lost.recursion, 0);
     assert_eq!((loss.recursion_skipped, loss.recursion_rescued), (12, 5));
@@ -213,7 +213,7 @@ fn only_skips_that_nothing_makes_up_for_are_losses() {
     assert_eq!((loss.failures_full, loss.lost.attempts_full), (3, 4));
     assert_eq!((loss.lost.unreadable, loss.samples_skipped), (6, 7));
     assert_eq!(loss.lost.unseen, 9);
-    assert_eq!(loss.lost.total(), 1 + 2 + 4 + 6 + 9);
+    assert_eq!(loss.lost.total(), 1 + 2 + 4 + 6 + 9 + 10);
     live.kernel.misses = Misses {
         rescued: 15,
         lost: 4,

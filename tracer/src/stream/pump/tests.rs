@@ -72,6 +72,10 @@ impl Source for Prepared {
         })
     }
 
+    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
+        Ok(Vec::new())
+    }
+
     fn about(&self) -> &About {
         &self.about
     }
@@ -106,6 +110,7 @@ async fn pump(
         filter,
         view: &mut view,
         output,
+        books: None,
         say: &mut |words| panic!("{words}"),
     };
     let run = pump.run(source, stop);

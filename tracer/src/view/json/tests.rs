@@ -1,5 +1,7 @@
 /*! The lines, whole: their fields are an interface. */
 
+mod verdicts;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -196,7 +198,7 @@ fn loss_and_summary() {
         failures_full: 0,
     };
     let lost = concat!(
-        r#""lost":{"ring_full":3,"sockets_full":0,"attempts_full":0,"recursion":0,"#,
+        r#""lost":{"ring_full":3,"sockets_full":0,"pids_full":0,"attempts_full":0,"recursion":0,"#,
         r#""undecodable":0,"unreadable":0,"unseen":0,"output":4}"#
     );
     assert_eq!(

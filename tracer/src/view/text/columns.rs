@@ -24,7 +24,7 @@ const LEAST_DETAIL: usize = 8;
 
 /// How a word is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colour {
+pub(in crate::view) enum Colour {
     /// Not at all.
     Plain,
     /// What failed or was lost.
@@ -57,16 +57,7 @@ impl Columns {
 
     /// The style of a colour, empty without colours.
     pub(super) fn style(&self, colour: Colour) -> Style {
-        if !self.colour {
-            return Style::new();
-        }
-        match colour {
-            Colour::Plain => Style::new(),
-            Colour::Bad => AnsiColor::Red.on_default(),
-            Colour::Notable => AnsiColor::Yellow.on_default(),
-            Colour::Good => AnsiColor::Green.on_default(),
-            Colour::Faint => Style::new().dimmed(),
-        }
+        style(self.colour, colour)
     }
 
     /// Writes one line; `colour` is that of the third word.
@@ -118,9 +109,23 @@ impl Columns {
     }
 }
 
+/// The style of a colour, empty without colours.
+pub(in crate::view) fn style(coloured: bool, colour: Colour) -> Style {
+    if !coloured {
+        return Style::new();
+    }
+    match colour {
+        Colour::Plain => Style::new(),
+        Colour::Bad => AnsiColor::Red.on_default(),
+        Colour::Notable => AnsiColor::Yellow.on_default(),
+        Colour::Good => AnsiColor::Green.on_default(),
+        Colour::Faint => Style::new().dimmed(),
+    }
+}
+
 /// What is worth most of a word that does not fit.
-#[derive(Clone, Copy)]
-enum Keep {
+#[derive(Clone, Copy, Debug)]
+pub(in crate::view) enum Keep {
     Start,
     /// `web-fron…[4242]`
     Process,
@@ -128,7 +133,8 @@ enum Keep {
     Port,
 }
 
-fn shorten(word: &str, width: usize, keep: Keep) -> String {
+/// `word` in at most `width` cells.
+pub(in crate::view) fn shorten(word: &str, width: usize, keep: Keep) -> String {
     if word.width() <= width {
         return word.to_owned();
     }
@@ -171,7 +177,7 @@ pub(super) fn who(event: &Event) -> String {
 }
 
 /// `10.0.0.2:6432`, `[fd00::2]:6432`.
-pub(super) fn endpoint(address: IpAddr, port: u16) -> String {
+pub(in crate::view) fn endpoint(address: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
 }
 

@@ -1,5 +1,7 @@
 /*! What a person reads, to the letter. */
 
+mod verdicts;
+
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -10,6 +12,7 @@ use crate::event::sample::{closed_in, exhausted, foreign_bind, opened, task, tim
 use crate::event::{EndReason, Event, Kind, Ownership, TcpState};
 use crate::host::process::Identity;
 use crate::source::{About, Failure, Loss, Lost};
+use crate::stream::books::Judgement;
 use crate::stream::tally::Tally;
 use crate::view::{Summary, View};
 
@@ -241,6 +244,7 @@ fn summary(loss: Loss) -> Summary {
     other.owner.tgid = 0;
     tally.event(&other, &who);
     Summary {
+        judgement: Judgement::default(),
         end_ns: 6_000_000_000,
         duration_ns: 5_000_000_000,
         totals: tally.totals(),

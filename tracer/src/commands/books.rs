@@ -1,0 +1,35 @@
+/*! The books of a live verb: a ledger, and the machine's own lists of sockets to check it against. */
+
+use anyhow::Context as _;
+
+use crate::host::dump::{snapshot, sockets};
+use crate::host::process::Identities;
+use crate::ledger::{Feed, Ledger, Limits};
+use crate::stream::books::Books;
+use crate::stream::survey::{Ask, Survey};
+
+/// Opens the books on these namespaces, or on all, for the events that `feed` names.
+///
+/// # Errors
+/// When no thread can be started to read the lists of sockets.
+pub fn open(feed: Feed, namespaces: &[u32]) -> anyhow::Result<Books> {
+    let mut people = Identities::new();
+    let survey = Survey::start(move |what: &Ask| {
+        let only = Some(what.namespaces.as_slice()).filter(|only| !only.is_empty());
+        let seen = if what.owners {
+            snapshot(only, &mut people)
+        } else {
+            sockets(only)
+        };
+        for missed in seen.missed.iter() {
+            log::debug!("{missed}");
+        }
+        seen.dumps
+    })
+    .context("cannot start the thread that lists sockets")?;
+    Ok(Books::new(
+        Ledger::new(Limits::new(feed)),
+        survey,
+        namespaces.to_vec(),
+    ))
+}

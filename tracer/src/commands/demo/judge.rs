@@ -1,0 +1,93 @@
+/*! What a demo's trace found, beside what is known without it. */
+
+use std::net::SocketAddr;
+
+use anyhow::{anyhow, bail};
+
+use super::drive::Known;
+use crate::cli::Scenario;
+use crate::stream::place::Place;
+use crate::view::Summary;
+use crate::view::findings::{Findings, Holdings};
+
+/// Puts the trace of process `client` beside what is known without it.
+pub(super) fn findings(
+    scenario: Scenario,
+    client: u32,
+    summary: &Summary,
+    known: &Known,
+) -> anyhow::Result<Findings> {
+    let culprit = summary
+        .rows
+        .iter()
+        .find(|row| !row.failures.is_empty())
+        .ok_or_else(|| anyhow!("the client failed, and the trace shows no failure"))?;
+    let (src, destination) = match culprit.place {
+        Place::Pool {
+            src, dst, dport, ..
+        } => (src, Some(SocketAddr::new(dst, dport))),
+        Place::Bind { address, .. } => (address, None),
+        Place::Listener { .. } => bail!("the trace shows a failure of an accepted connection"),
+    };
+    let holdings = match destination {
+        Some(to) => known.holdings.get(&to).cloned().unwrap_or_default(),
+        None => known
+            .holdings
+            .values()
+            .fold(Holdings::new(), |mut all, states| {
+                for (&state, count) in states {
+                    *all.entry(state).or_default() += count;
+                }
+                all
+            }),
+    };
+    // A connect() says nothing of its destination to bind(): what each holds is what all lack.
+    let pools = known.holdings.iter();
+    let fullest = pools
+        .map(|(&to, states)| (states.values().sum(), to))
+        .max()
+        .filter(|_| destination.is_none());
+    let time_waits = summary.rows.iter().filter(|row| row.owner.tgid == client);
+    let (verdict, remedy) = words(scenario);
+    Ok(Findings {
+        culprit: culprit.owner,
+        src,
+        destination,
+        fullest,
+        failures: culprit.failures.clone(),
+        time_waits: time_waits.map(|row| row.totals.time_wait).sum(),
+        lost: summary.loss.lost.total(),
+        capacity: known.capacity as usize,
+        holdings,
+        client,
+        counted: known.report.failures(),
+        verdict,
+        remedy,
+    })
+}
+
+/// Verdict and remedy.
+fn words(scenario: Scenario) -> (&'static str, &'static str) {
+    match scenario {
+        Scenario::Churn => (
+            "churn: a closed connection holds its port for 60 s more",
+            "reuse connections: a pool, keep-alive",
+        ),
+        Scenario::Leak => (
+            "leak: open connections pile up; no sysctl helps",
+            "close each when done, or share one",
+        ),
+        Scenario::CloseWait => (
+            "close_wait: the peer closed, the client does not; no sysctl helps",
+            "close each socket once read() returns 0, on every path",
+        ),
+        Scenario::Bound => (
+            "bound: a port taken by bind() is lost to every destination",
+            "set IP_BIND_ADDRESS_NO_PORT before bind()",
+        ),
+        Scenario::Collision => (
+            "collision: the source port is in use, all others are free",
+            "let connect() choose the port: no bind() to a port",
+        ),
+    }
+}

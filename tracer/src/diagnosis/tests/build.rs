@@ -1,0 +1,195 @@
+/*! Pools for the tests, from what a case says of them. */
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::event::sample::task;
+use crate::event::{Cause, Error, Owner, TcpState};
+use crate::host::process::Identity;
+use crate::host::sysctl::{PortRange, TwReuse};
+use crate::ledger::dump::Namespace;
+use crate::ledger::pool::{Capacity, Ends, Failed, Forecast, Holder, Pool, PoolId, Rates, States};
+
+/// The moment all pools are of.
+pub(in crate::diagnosis) const NOW_NS: u64 = 10_000_000_000_000;
+
+/// The kernel's default range.
+pub(in crate::diagnosis) const DEFAULT: (u16, u16) = (32_768, 60_999);
+
+/// The pool from 10.0.0.1 to a port of 10.0.0.2.
+pub(in crate::diagnosis) fn pool_id(dport: u16) -> PoolId {
+    PoolId {
+        netns: 4_026_532_000,
+        src: IpAddr::from([10, 0, 0, 1]),
+        dst: IpAddr::from([10, 0, 0, 2]),
+        dport,
+    }
+}
+
+/// Sockets by state.
+pub(in crate::diagnosis) fn states(list: &[(TcpState, u64)]) -> States {
+    let mut states = States::default();
+    for &(state, count) in list {
+        *states.get_mut(state).expect("a state that holds a port") += count;
+    }
+    states
+}
+
+/// A process with sockets.
+pub(in crate::diagnosis) fn holder(comm: &str, pid: u32, list: &[(TcpState, u64)]) -> Holder {
+    Holder {
+        owner: Owner {
+            tgid: pid,
+            tid: pid,
+            start_ns: u64::from(pid) * 1_000_000_000,
+            comm: task(comm.as_bytes()),
+            thread: task(comm.as_bytes()),
+            ..Owner::default()
+        },
+        who: Arc::new(Identity::default()),
+        states: states(list),
+        opened: 0,
+        open_rate: Rates::default(),
+        ends: Ends::default(),
+        net_rate: 0.0,
+        bound: 0,
+    }
+}
+
+/// Sockets of nobody known.
+pub(in crate::diagnosis) fn unknown(list: &[(TcpState, u64)]) -> Holder {
+    Holder {
+        owner: Owner::default(),
+        ..holder("", 0, list)
+    }
+}
+
+/// A namespace with the kernel's defaults.
+pub(in crate::diagnosis) fn namespace(name: &str) -> Namespace {
+    Namespace {
+        inode: pool_id(1).netns,
+        name: name.to_owned(),
+        range: PortRange {
+            low: DEFAULT.0,
+            high: DEFAULT.1,
+        },
+        reserved: 0,
+        tw_reuse: Some(TwReuse::LoopbackOnly),
+        fin_timeout_s: Some(60),
+        max_tw_buckets: Some(131_072),
+        conntrack: None,
+    }
+}
+
+/// connect() failures of one process within the last seconds.
+pub(in crate::diagnosis) fn failed(
+    comm: &str,
+    pid: u32,
+    (errno, cause): (u16, Cause),
+    count: u64,
+) -> Failed {
+    Failed {
+        owner: holder(comm, pid, &[]).owner,
+        who: Arc::new(Identity::default()),
+        errno: Some(Error(errno)),
+        cause,
+        bind: false,
+        count,
+        first_ns: NOW_NS - 5_000_000_000,
+        last_ns: NOW_NS,
+    }
+}
+
+/// No port was free.
+pub(in crate::diagnosis) const EXHAUSTED: (u16, Cause) = (99, Cause::PortsExhausted);
+
+/// A pool of the default range towards a port nobody knows, with these holders.
+pub(in crate::diagnosis) fn pool(holders: &[Holder]) -> Pool {
+    let mut sum = States::default();
+    let mut ends = Ends::default();
+    let mut open_rate = Rates::default();
+    for holder in holders {
+        for state in States::ALL {
+            *sum.get_mut(state).expect("one of all") += holder.states.get(state);
+        }
+        ends.local += holder.ends.local;
+        ends.peer += holder.ends.peer;
+        ends.reset += holder.ends.reset;
+        open_rate.second += holder.open_rate.second;
+        open_rate.ten += holder.open_rate.ten;
+        open_rate.minute += holder.open_rate.minute;
+        open_rate.peak += holder.open_rate.peak;
+    }
+    Pool {
+        id: pool_id(9_999),
+        capacity: Some(Capacity {
+            range: DEFAULT,
+            reserved: 0,
+            blocked: 0,
+        }),
+        states: sum,
+        peak: (sum.total(), NOW_NS),
+        holders: holders.to_vec(),
+        failures: Vec::new(),
+        open_rate,
+        net_rate: 0.0,
+        ends,
+        lifetime_ns: None,
+        search_ns: None,
+        drift: 0,
+        forecast: Some(Forecast {
+            made_ns: NOW_NS,
+            dry_in_s: None,
+            settles_at: None,
+        }),
+        foretold: None,
+    }
+}
+
+/// A pool like `pool` towards `dport`, with failures.
+pub(in crate::diagnosis) fn failing(dport: u16, holders: &[Holder], failures: &[Failed]) -> Pool {
+    Pool {
+        id: pool_id(dport),
+        failures: failures.to_vec(),
+        ..pool(holders)
+    }
+}
+
+/// A holder that opened `opened` at `rate` per second and closed all but what it holds open.
+pub(in crate::diagnosis) fn churning(
+    comm: &str,
+    pid: u32,
+    list: &[(TcpState, u64)],
+    opened: u64,
+    rate: f64,
+) -> Holder {
+    Holder {
+        opened,
+        ends: Ends {
+            local: opened,
+            ..Ends::default()
+        },
+        open_rate: Rates {
+            second: rate,
+            ten: rate,
+            minute: rate,
+            peak: rate,
+        },
+        ..holder(comm, pid, list)
+    }
+}
+
+/// A holder that opens `rate` per second and closes nothing, for a minute and more.
+pub(in crate::diagnosis) fn leaking(comm: &str, pid: u32, open: u64, rate: f64) -> Holder {
+    Holder {
+        opened: open,
+        net_rate: rate,
+        open_rate: Rates {
+            second: rate,
+            ten: rate,
+            minute: rate,
+            peak: rate,
+        },
+        ..holder(comm, pid, &[(TcpState::Established, open)])
+    }
+}

@@ -1,0 +1,445 @@
+/*! Namespaces made for the test against what `ss` says of them, and sockets of known owners. */
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use socket2::{Domain, Socket, Type};
+
+use super::{Busy, Missed, Snapshot, dump, namespaces, snapshot};
+use crate::event::TcpState;
+use crate::host::netns::Netns;
+use crate::host::process::Identities;
+use crate::host::sysctl::{self, PortRange};
+use crate::ledger::dump::{Dump, Listed};
+
+const RANGE: PortRange = PortRange {
+    low: 20_000,
+    high: 20_999,
+};
+
+/// A namespace of this test's own, with the range [`RANGE`].
+fn space(test: &str) -> Option<Netns> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipping {test}: making a network namespace needs root");
+        return None;
+    }
+    let netns = Netns::anonymous().unwrap();
+    netns
+        .run_in(|| {
+            RANGE.write().unwrap();
+            sysctl::write("net/ipv4/tcp_tw_reuse", 0).unwrap();
+        })
+        .unwrap();
+    Some(netns)
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn only(netns: &Netns) -> Snapshot {
+    snapshot(Some(&[netns.inode()]), &mut Identities::new())
+}
+
+/// Both ends of a connection: client, server.
+fn connected(listener: &TcpListener, to: SocketAddr) -> (TcpStream, TcpStream) {
+    let client = TcpStream::connect(to).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+/// Sockets in every state that rests, until the list is dropped.
+fn every_state() -> Vec<OwnedFd> {
+    let mut kept: Vec<OwnedFd> = Vec::new();
+    let v4 = TcpListener::bind("127.0.0.1:5432").unwrap();
+    let mut targets = vec![(v4, "127.0.0.1:5432")];
+    // Talks IPv6 and IPv4, as most servers.
+    if let Ok(both) = TcpListener::bind("[::]:6432") {
+        targets.push((both.try_clone().unwrap(), "[::1]:6432"));
+        targets.push((both, "127.0.0.1:6432"));
+    }
+    for (listener, to) in targets {
+        let to = to.parse().unwrap();
+        for _ in 0..7 {
+            let (client, server) = connected(&listener, to);
+            kept.extend([client.into(), server.into()]);
+        }
+        for _ in 0..5 {
+            // The client's end is FIN_WAIT2, that of the server CLOSE_WAIT.
+            let (client, server) = connected(&listener, to);
+            drop(client);
+            kept.push(server.into());
+        }
+        for _ in 0..11 {
+            let (client, server) = connected(&listener, to);
+            drop(client);
+            drop(server);
+        }
+        kept.push(listener.into());
+    }
+    // Nobody accepts here: what does not fit into the backlog stays SYN_SENT.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let at: SocketAddr = "127.0.0.1:7432".parse().unwrap();
+    full.bind(&at.into()).unwrap();
+    full.listen(0).unwrap();
+    for _ in 0..4 {
+        let waiting = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        waiting.set_nonblocking(true).unwrap();
+        waiting.connect(&at.into()).ok();
+        kept.push(waiting.into());
+    }
+    kept.push(full.into());
+    kept
+}
+
+type Counts = BTreeMap<(String, SocketAddr, SocketAddr), usize>;
+
+/// What `ss` says of this thread's namespace.
+fn by_ss() -> Counts {
+    let ss = Command::new("ss").arg("-Htan").output().unwrap();
+    assert!(ss.status.success());
+    let mut counts = Counts::new();
+    for line in String::from_utf8(ss.stdout).unwrap().lines() {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let address = |text: &str| -> SocketAddr {
+            let (ip, port) = text.rsplit_once(':').unwrap();
+            // A listener of both families.
+            let ip = if ip == "*" {
+                "::"
+            } else {
+                ip.trim_matches(['[', ']'])
+            };
+            let ip: std::net::IpAddr = ip.parse().unwrap();
+            SocketAddr::new(ip.to_canonical(), port.parse().unwrap_or(0))
+        };
+        let state = match fields[0] {
+            "ESTAB" => "ESTABLISHED".to_owned(),
+            "UNCONN" => continue,
+            other => other.replace("FIN-WAIT-", "FIN-WAIT").replace('-', "_"),
+        };
+        *counts
+            .entry((state, address(fields[3]), address(fields[4])))
+            .or_default() += 1;
+    }
+    counts
+}
+
+fn counts(dump: &Dump) -> Counts {
+    let mut counts = Counts::new();
+    for socket in &dump.sockets {
+        if socket.state != TcpState::Close {
+            let key = (socket.state.name().to_owned(), socket.local, socket.remote);
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn equals_ss_state_by_state_and_to_the_socket() {
+    let test = "equals_ss_state_by_state_and_to_the_socket";
+    let Some(netns) = space(test) else {
+        return;
+    };
+    if Command::new("ss").arg("-V").output().is_err() {
+        eprintln!("skipping {test}: there is no ss");
+        return;
+    }
+    let _kept = netns.run_in(every_state).unwrap();
+    let look = || dump(&netns, "test".to_owned()).unwrap();
+    // Until the last FIN came through and nothing changes any more.
+    eventually("ss and the dump differ", || {
+        let before = netns.run_in(by_ss).unwrap();
+        let ours = counts(&look());
+        let after = netns.run_in(by_ss).unwrap();
+        before == after && ours == after
+    });
+    let dump = look();
+    let states = |state| dump.sockets.iter().filter(|s| s.state == state).count();
+    let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
+    let targets = if has_v6 { 3 } else { 1 };
+    assert_eq!(states(TcpState::TimeWait), 11 * targets);
+    assert_eq!(states(TcpState::CloseWait), 5 * targets);
+    assert_eq!(states(TcpState::FinWait2), 5 * targets);
+    assert!(states(TcpState::Established) >= 14 * targets);
+    assert!(states(TcpState::SynSent) >= 1);
+    assert!(states(TcpState::Listen) >= 2);
+    assert!(dump.sockets.iter().all(|socket| socket.cookie != 0));
+    assert!(dump.began_ns < dump.ended_ns);
+    assert_eq!(dump.namespace.inode, netns.inode());
+    assert_eq!(dump.namespace.range, RANGE);
+    assert_eq!(dump.namespace.name, "test");
+    assert!(dump.namespace.max_tw_buckets.is_some_and(|most| most > 0));
+}
+
+fn at(snapshot: &Snapshot, local: SocketAddr) -> &Listed {
+    snapshot.dumps[0]
+        .sockets
+        .iter()
+        .find(|socket| socket.local == local)
+        .unwrap()
+}
+
+#[test]
+fn live_sockets_have_their_owner_and_a_time_wait_has_none() {
+    let Some(netns) = space("live_sockets_have_their_owner_and_a_time_wait_has_none") else {
+        return;
+    };
+    let (listener, client, server, closed) = netns
+        .run_in(|| {
+            let listener = TcpListener::bind("127.0.0.1:5432").unwrap();
+            let to = listener.local_addr().unwrap();
+            let (gone, peer) = connected(&listener, to);
+            let closed = gone.local_addr().unwrap();
+            drop((gone, peer));
+            let (client, server) = connected(&listener, to);
+            (listener, client, server, closed)
+        })
+        .unwrap();
+    eventually("no TIME_WAIT", || {
+        at(&only(&netns), closed).state == TcpState::TimeWait
+    });
+    let snapshot = only(&netns);
+    assert_eq!(snapshot.dumps.len(), 1);
+    assert!(at(&snapshot, closed).owner.is_none());
+    let me = procfs::process::Process::myself().unwrap().stat().unwrap();
+    for local in [client.local_addr().unwrap(), listener.local_addr().unwrap()] {
+        let (owner, who) = at(&snapshot, local).owner.as_ref().unwrap();
+        assert_eq!(owner.tgid, std::process::id());
+        assert_eq!(owner.start_ns, me.starttime * 10_000_000);
+        assert_eq!(owner.uid, nix::unistd::getuid().as_raw());
+        assert_eq!(owner.comm.bytes(), me.comm.as_bytes());
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(who.exe.as_deref(), exe.to_str());
+        assert!(who.cgroup.is_some());
+    }
+    drop(server);
+}
+
+#[test]
+fn a_forked_holder_owns_once_the_older_one_closed() {
+    let Some(netns) = space("a_forked_holder_owns_once_the_older_one_closed") else {
+        return;
+    };
+    let (_listener, client, _server) = netns
+        .run_in(|| {
+            let listener = TcpListener::bind("127.0.0.1:5432").unwrap();
+            let (client, server) = connected(&listener, listener.local_addr().unwrap());
+            (listener, client, server)
+        })
+        .unwrap();
+    let local = client.local_addr().unwrap();
+    let shared = OwnedFd::from(client.try_clone().unwrap());
+    let mut child = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(shared)
+        .spawn()
+        .unwrap();
+    let owner = || {
+        at(&only(&netns), local)
+            .owner
+            .as_ref()
+            .map(|(owner, _)| owner.tgid)
+    };
+    eventually("the child does not hold it", || {
+        let fd = std::fs::read_link(format!("/proc/{}/fd/1", child.id()));
+        let exe = std::fs::read_link(format!("/proc/{}/exe", child.id()));
+        fd.is_ok_and(|fd| fd.to_string_lossy().starts_with("socket:"))
+            && exe.ok() != std::env::current_exe().ok()
+    });
+    assert_eq!(
+        owner(),
+        Some(std::process::id()),
+        "of two holders the older"
+    );
+    drop(client);
+    // Another test may fork at this moment; its child holds a copy until it executes.
+    eventually("the child is not the owner", || owner() == Some(child.id()));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+/// Takes a mount away again.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
+    }
+}
+
+#[test]
+fn a_namespace_is_found_once_and_by_the_name_of_its_mount() {
+    let Some(netns) = space("a_namespace_is_found_once_and_by_the_name_of_its_mount") else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web\nof (us) ");
+    std::fs::File::create(&path).unwrap();
+    let source = PathBuf::from("/proc/thread-self/ns/net");
+    let mounted = netns
+        .run_in(|| {
+            mount(
+                Some(&source),
+                &path,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+        })
+        .unwrap();
+    if let Err(error) = mounted {
+        eprintln!("skipping a_namespace_is_found_once_…: mount(2) was refused: {error}");
+        return;
+    }
+    let _mounted = Mounted(path.clone());
+    // A process lives in it too, and does not give it its name.
+    let mut child = netns
+        .run_in(|| Command::new("cat").stdin(Stdio::piped()).spawn())
+        .unwrap()
+        .unwrap();
+    let mut missed = Missed::default();
+    let found = namespaces(&mut missed);
+    let ours: Vec<_> = found
+        .iter()
+        .filter(|found| found.inode == netns.inode())
+        .collect();
+    let [ours] = ours.as_slice() else {
+        panic!("{ours:?}");
+    };
+    assert_eq!(ours.name, path.to_str().unwrap());
+    assert_eq!(ours.open().unwrap().unwrap().inode(), netns.inode());
+    assert_eq!(found[0].inode, Netns::current().unwrap().inode());
+    assert!(found.iter().filter(|found| found.name == "host").count() <= 1);
+    assert_eq!(only(&netns).dumps[0].namespace.name, path.to_str().unwrap());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_namespace_without_a_mount_is_called_by_who_lives_in_it() {
+    let Some(netns) = space("a_namespace_without_a_mount_is_called_by_who_lives_in_it") else {
+        return;
+    };
+    let name = || only(&netns).dumps[0].namespace.name.clone();
+    assert!(name().starts_with("held by pid "), "{}", name());
+    let mut child = netns
+        .run_in(|| Command::new("cat").stdin(Stdio::piped()).spawn())
+        .unwrap()
+        .unwrap();
+    let expected = format!("pid {} cat", child.id());
+    eventually("the name is another", || name() == expected);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_namespace_that_is_gone_is_not_missed() {
+    let Some(netns) = space("a_namespace_that_is_gone_is_not_missed") else {
+        return;
+    };
+    let mut child = netns
+        .run_in(|| Command::new("cat").stdin(Stdio::piped()).spawn())
+        .unwrap()
+        .unwrap();
+    let inode = netns.inode();
+    let found = namespaces(&mut Missed::default());
+    let found = found.iter().find(|found| found.inode == inode).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    drop(netns);
+    eventually("it is still there", || {
+        found.open().unwrap().is_none_or(|other| {
+            // A namespace that is new may get the inode.
+            other
+                .run_in(|| PortRange::read().unwrap() != RANGE)
+                .unwrap()
+        })
+    });
+}
+
+#[test]
+fn listeners_and_bound_sockets_block_ports_once() {
+    let Some(netns) = space("listeners_and_bound_sockets_block_ports_once") else {
+        return;
+    };
+    let kept = netns
+        .run_in(|| {
+            sysctl::write("net/ipv4/ip_local_reserved_ports", "20001-20010,40000").unwrap();
+            let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let at: SocketAddr = "127.0.0.9:20500".parse().unwrap();
+            bound.bind(&at.into()).unwrap();
+            let listeners = [
+                "127.0.0.1:20001",
+                "127.0.0.1:20100",
+                "127.0.0.2:20100",
+                "127.0.0.1:80",
+            ]
+            .map(|at| TcpListener::bind(at).unwrap());
+            (bound, listeners)
+        })
+        .unwrap();
+    let dump = dump(&netns, String::new()).unwrap();
+    let mut expected = vec![20_001, 20_100];
+    if dump
+        .sockets
+        .iter()
+        .any(|socket| socket.state == TcpState::Close)
+    {
+        expected.push(20_500);
+    }
+    assert_eq!(Vec::from_iter(dump.blocked_ports()), expected);
+    // 20001 is reserved and blocked: it is only one port.
+    assert_eq!(dump.namespace.reserved, 9);
+    let blocked = u64::try_from(expected.len()).unwrap();
+    let capacity = u64::from(RANGE.ports()) - 9 - blocked;
+    // What connect() can really choose, counted by trying.
+    let chosen = netns
+        .run_in(|| {
+            let server = TcpListener::bind("127.0.0.1:5432").unwrap();
+            let mut clients = Vec::new();
+            loop {
+                match TcpStream::connect("127.0.0.1:5432") {
+                    Ok(client) => clients.push((client, server.accept().unwrap().0)),
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(nix::libc::EADDRNOTAVAIL));
+                        return clients.len();
+                    }
+                }
+            }
+        })
+        .unwrap();
+    let unseen = u64::from(expected.len() == 2);
+    assert_eq!(chosen as u64, capacity - unseen);
+    drop(kept);
+}
+
+#[test]
+fn an_empty_namespace_has_no_connections_to_walk_for() {
+    let busy = |v4, v6| Busy { v4, v6 };
+    let v4 = "sockets: used 9\nTCP: inuse 0 orphan 0 tw 0 alloc 3 mem 0\nUDP: inuse 2 mem 1\n";
+    let v6 = "TCP6: inuse 0\nUDP6: inuse 3\n";
+    assert_eq!(Busy::parse(v4, v6), busy(false, false));
+    assert_eq!(
+        Busy::parse(&v4.replace("TCP: inuse 0", "TCP: inuse 1"), v6),
+        busy(true, false)
+    );
+    assert_eq!(
+        Busy::parse(v4, &v6.replace("TCP6: inuse 0", "TCP6: inuse 1")),
+        busy(false, true)
+    );
+    assert_eq!(
+        Busy::parse(&v4.replace("tw 0", "tw 1"), v6),
+        busy(true, true)
+    );
+    assert_eq!(Busy::parse("", ""), busy(true, true));
+    assert_eq!(Busy::parse("TCP: inuse x", "TCP6: inuse"), busy(true, true));
+}

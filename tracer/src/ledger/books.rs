@@ -1,0 +1,419 @@
+/*! The ledger itself: finds the row of each fact and keeps the number of rows bounded. */
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use super::account::Account;
+use super::dump::Namespace;
+use super::failures::Failures;
+use super::fold::Fold;
+use super::forecast::Warning;
+use super::meter::SECOND;
+use super::pool::{Elsewhere, OwnerId, Pool, PoolId};
+use super::row::Row;
+use super::space::Space;
+use crate::event::{Direction, Event, Kind, Owner, Ownership};
+use crate::host::process::Identity;
+use crate::host::sysctl::TwReuse;
+use crate::source::Failure;
+
+/// Which events come, apart from births of TIME_WAITs and failures, which always do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// `Opened` and `Closed` events (the kernel side's `all`). Without them what is open is known
+    /// from dumps only.
+    pub opens: bool,
+    /// `TimeWaitEnd` events. Without them a TIME_WAIT leaves after 60 s.
+    pub ends: bool,
+}
+
+/// How much is kept apart. What is beyond goes into one row a namespace (or one owner a pool, or
+/// one failure a pool), is counted there, and is told by [`Ledger::evicted`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Pools, at about 4 kB each.
+    pub pools: usize,
+    /// Owners in one pool.
+    pub owners: usize,
+    /// Owners in all pools together, at about 1 kB each.
+    pub holders: usize,
+    /// Kinds of failures (owner, errno, cause) in all pools together, at about 250 bytes each.
+    pub failures: usize,
+    /// Which events come.
+    pub feed: Feed,
+}
+
+impl Limits {
+    /// Limits for a large node: at most some 32 MB of pools, 64 MB of holders and 2 MB of failures.
+    /// Changes kept for the next dump add up to 1.3 MB a namespace that changes 16,384 times between
+    /// two dumps.
+    pub fn new(feed: Feed) -> Self {
+        Self {
+            pools: 8_192,
+            owners: 64,
+            holders: 65_536,
+            failures: 8_192,
+            feed,
+        }
+    }
+}
+
+/// Facts that found no row of their own and are in one for all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Events and listed sockets of pools beyond the limit.
+    pub pools: u64,
+    /// Events and listed sockets of owners beyond the limit.
+    pub owners: u64,
+    /// Failures of a kind beyond the limit.
+    pub failures: u64,
+}
+
+impl Evicted {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.pools + self.owners + self.failures
+    }
+}
+
+/// What dumps corrected, in ports, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// The kernel listed them, no event had told: births (or openings) that were not seen.
+    pub missed: u64,
+    /// The kernel listed them no more, no event had told: ends that were not seen.
+    pub left: u64,
+}
+
+/// The books on source ports.
+///
+/// Feed it in this order: all events up to a dump's end, then that dump. Memory follows the
+/// [`Limits`], never the number of connections.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(super) limits: Limits,
+    pub(super) spaces: HashMap<u32, Space>,
+    pub(super) rows: HashMap<PoolId, Box<Row>>,
+    pub(super) holders: usize,
+    pub(super) evicted: Evicted,
+    pub(super) drift: Drift,
+    failures: Failures,
+    began_ns: Option<u64>,
+    now_ns: u64,
+    ticked: u64,
+}
+
+impl Ledger {
+    /// Empty books.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            spaces: HashMap::default(),
+            rows: HashMap::default(),
+            holders: 0,
+            evicted: Evicted::default(),
+            drift: Drift::default(),
+            failures: Failures::default(),
+            began_ns: None,
+            now_ns: 0,
+            ticked: 0,
+        }
+    }
+
+    pub(super) fn clock(&mut self, at_ns: u64) {
+        self.began_ns.get_or_insert(at_ns);
+        self.now_ns = self.now_ns.max(at_ns);
+    }
+
+    /// Folds one event. A failure counts as one, unless it is a sample of those that
+    /// [`failure`](Self::failure) brings.
+    pub fn event(&mut self, event: &Event, who: &Arc<Identity>) {
+        self.clock(event.ts_ns);
+        match event.kind {
+            Kind::ConnectFailed | Kind::BindFailed if event.sample => {}
+            Kind::ConnectFailed | Kind::BindFailed => {
+                self.failure(&Failure::single(*event), who);
+            }
+            Kind::TimeWaitEnd => self.ended(event),
+            Kind::Opened | Kind::Closed | Kind::TimeWait => {
+                // An accepted connection holds no port of a pool.
+                if event.direction == Some(Direction::Out) {
+                    self.lived(event, who);
+                }
+            }
+        }
+    }
+
+    /// Folds failures of one owner, pool, errno and cause: their count is exact.
+    pub fn failure(&mut self, failure: &Failure, who: &Arc<Identity>) {
+        self.clock(failure.last_ns);
+        let first = &failure.first;
+        let most = self.limits.failures;
+        if first.kind == Kind::BindFailed {
+            self.evicted.failures += self.failures.bind(failure, who, most);
+            return;
+        }
+        let row = Self::row(
+            &mut self.rows,
+            &mut self.spaces,
+            PoolId::of(&first.tuple),
+            self.limits,
+            &mut self.evicted,
+        );
+        self.evicted.failures += self.failures.connect(row, failure, who, most);
+    }
+
+    /// The row of a pool: new where there is room, else that of all others in its namespace.
+    pub(super) fn row<'a>(
+        rows: &'a mut HashMap<PoolId, Box<Row>>,
+        spaces: &mut HashMap<u32, Space>,
+        id: PoolId,
+        limits: Limits,
+        evicted: &mut Evicted,
+    ) -> &'a mut Row {
+        let id = if rows.len() >= limits.pools && !rows.contains_key(&id) {
+            evicted.pools += 1;
+            PoolId::beyond(id.netns)
+        } else {
+            id
+        };
+        rows.entry(id).or_insert_with(|| {
+            spaces.entry(id.netns).or_default().pools.push(id);
+            Box::new(Row::new(id))
+        })
+    }
+
+    /// The account of an owner: new where there is room, else that of all others in the row.
+    pub(super) fn account<'a>(
+        row: &'a mut Row,
+        owner: &Owner,
+        who: &Arc<Identity>,
+        limits: Limits,
+        holders: &mut usize,
+        evicted: &mut Evicted,
+    ) -> (OwnerId, &'a mut Account) {
+        let mut id = OwnerId::of(owner);
+        let mut owner = *owner;
+        if row.find(id).is_none() {
+            if row.accounts.len() >= limits.owners || *holders >= limits.holders {
+                evicted.owners += 1;
+                (id, owner) = (OwnerId::BEYOND, OwnerId::others());
+            }
+            *holders += usize::from(row.find(id).is_none());
+        }
+        (id, row.open_account(id, owner, who))
+    }
+
+    /// A connection was opened, closed, or left a TIME_WAIT.
+    fn lived(&mut self, event: &Event, who: &Arc<Identity>) {
+        let tuple = &event.tuple;
+        if let Some(space) = self.spaces.get(&tuple.netns)
+            && !space.draws(tuple.src, tuple.sport)
+        {
+            return;
+        }
+        let row = Self::row(
+            &mut self.rows,
+            &mut self.spaces,
+            PoolId::of(tuple),
+            self.limits,
+            &mut self.evicted,
+        );
+        row.touched_ns = row.touched_ns.max(event.ts_ns);
+        let owner = if event.ownership == Ownership::Unknown {
+            Owner::default()
+        } else {
+            event.owner
+        };
+        let (id, _) = Self::account(
+            row,
+            &owner,
+            who,
+            self.limits,
+            &mut self.holders,
+            &mut self.evicted,
+        );
+        let space = self.spaces.entry(tuple.netns).or_default();
+        Fold {
+            row,
+            space,
+            event,
+            owner: id,
+            feed: self.limits.feed,
+            drift: &mut self.drift,
+        }
+        .fold();
+    }
+
+    /// A TIME_WAIT gave its port back.
+    fn ended(&mut self, event: &Event) {
+        if event.direction == Some(Direction::In) {
+            return;
+        }
+        let id = PoolId::of(&event.tuple);
+        let Some(space) = self.spaces.get_mut(&id.netns) else {
+            return;
+        };
+        // One whose pool has no row is in that of all others, or it was accepted.
+        let row = match self.rows.get_mut(&id) {
+            Some(row) => row,
+            None if event.ownership == Ownership::Unknown => return,
+            None => match self.rows.get_mut(&PoolId::beyond(id.netns)) {
+                Some(row) => row,
+                None => return,
+            },
+        };
+        let owner = if event.ownership == Ownership::Unknown {
+            row.adopted = row.adopted.saturating_sub(1);
+            OwnerId::UNKNOWN
+        } else {
+            OwnerId::of(&event.owner)
+        };
+        Fold {
+            row,
+            space,
+            event,
+            owner,
+            feed: self.limits.feed,
+            drift: &mut self.drift,
+        }
+        .end();
+    }
+
+    /// Lets time pass: what leaves by its age leaves, levels are sampled, forecasts are kept.
+    pub fn advance(&mut self, now_ns: u64) {
+        self.clock(now_ns);
+        if now_ns / SECOND <= self.ticked {
+            return;
+        }
+        self.ticked = now_ns / SECOND;
+        let Limits { feed, .. } = self.limits;
+        for row in self.rows.values_mut() {
+            if !feed.ends {
+                row.expire(now_ns);
+            }
+            if feed.opens {
+                row.sample(now_ns);
+            }
+            let space = self.spaces.get(&row.id.netns);
+            let capacity = space.and_then(|space| space.capacity(&row.id));
+            let reusable = space.is_some_and(|space| reusable(space, &row.id));
+            row.look_ahead(now_ns, capacity, reusable);
+        }
+        self.sweep(now_ns);
+    }
+
+    /// Removes what has nothing to say any more, and more of it where room gets scarce.
+    fn sweep(&mut self, now_ns: u64) {
+        let scarce = |count: usize, most: usize| count > most - most / 4;
+        let few_rows = scarce(self.rows.len(), self.limits.pools);
+        let few_holders = scarce(self.holders, self.limits.holders);
+        let Self {
+            rows,
+            spaces,
+            holders,
+            failures,
+            evicted,
+            limits,
+            ..
+        } = self;
+        rows.retain(|id, row| {
+            if few_holders || scarce(row.accounts.len(), limits.owners) {
+                let before = row.accounts.len();
+                row.accounts.retain(|(_, account)| !account.is_idle(now_ns));
+                *holders -= before - row.accounts.len();
+            }
+            let goes = row.is_idle(now_ns) && (row.failures.is_empty() || few_rows);
+            if goes {
+                evicted.failures += failures.forget(row);
+                *holders -= row.accounts.len();
+                if let Some(space) = spaces.get_mut(&id.netns) {
+                    space.pools.retain(|pool| pool != id);
+                }
+            }
+            !goes
+        });
+        spaces.retain(|_, space| space.namespace.is_some() || !space.pools.is_empty());
+    }
+
+    /// A namespace is gone, and all its pools with it.
+    pub fn forget(&mut self, netns: u32) {
+        let Some(space) = self.spaces.remove(&netns) else {
+            return;
+        };
+        for id in space.pools {
+            if let Some(row) = self.rows.remove(&id) {
+                self.failures.forget(&row);
+                self.holders -= row.accounts.len();
+            }
+        }
+        self.failures.forget_namespace(netns);
+    }
+
+    /// Every pool as it stands at `now_ns`, the fullest first. That with an unspecified destination
+    /// and port 0 stands for all beyond the limit in its namespace.
+    pub fn pools(&self, now_ns: u64) -> Vec<Pool> {
+        let since_ns = self.began_ns.unwrap_or(now_ns);
+        let mut pools: Vec<Pool> = self
+            .rows
+            .values()
+            .map(|row| {
+                let space = self.spaces.get(&row.id.netns);
+                let capacity = space.and_then(|space| space.capacity(&row.id));
+                row.pool(now_ns, since_ns, capacity)
+            })
+            .collect();
+        pools.sort_by(|a, b| {
+            let failed = |pool: &Pool| pool.failures.iter().map(|one| one.count).sum::<u64>();
+            b.utilization()
+                .total_cmp(&a.utilization())
+                .then_with(|| b.used().cmp(&a.used()))
+                .then_with(|| failed(b).cmp(&failed(a)))
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        pools
+    }
+
+    /// The early signs in a pool; none in one that is not known.
+    pub fn warnings(&self, pool: &PoolId, now_ns: u64) -> Vec<Warning> {
+        self.rows
+            .get(pool)
+            .map_or_else(Vec::new, |row| row.warnings(now_ns))
+    }
+
+    /// The namespace with this inode, as last dumped.
+    pub fn namespace(&self, inode: u32) -> Option<&Namespace> {
+        self.spaces.get(&inode)?.namespace.as_ref()
+    }
+
+    /// Failures of bind(), which have no pool; most first.
+    pub fn elsewhere(&self) -> Vec<Elsewhere> {
+        self.failures.elsewhere()
+    }
+
+    /// What dumps had to correct so far.
+    pub fn drift(&self) -> Drift {
+        self.drift
+    }
+
+    /// What found no room so far.
+    pub fn evicted(&self) -> Evicted {
+        self.evicted
+    }
+
+    /// Source ports held in all pools together.
+    pub fn used_total(&self) -> u64 {
+        self.rows.values().map(|row| row.used).sum()
+    }
+}
+
+/// Whether connect() may take over a TIME_WAIT of this pool that is a second old. It needs TCP
+/// timestamps too, which are taken to be on, as they are by default.
+pub(super) fn reusable(space: &Space, pool: &PoolId) -> bool {
+    match space.namespace.as_ref().and_then(|one| one.tw_reuse) {
+        Some(TwReuse::On) => true,
+        Some(TwReuse::LoopbackOnly) => pool.src.is_loopback() || pool.dst.is_loopback(),
+        Some(TwReuse::Off) | None => false,
+    }
+}

@@ -1,0 +1,164 @@
+/*!
+A namespace's rows against its dump.
+
+An event in the time a dump took may be in it or not. So the rule is: events
+before `began_ns` are in the dump, events after `ended_ns` are not, and those
+between are taken to be in it; by as many as there were of them in a pool, in
+this dump or the one before, ledger and list may differ without being called
+drift. What was folded before the dump came, although it happened after it, is
+taken back first and folded again afterwards.
+*/
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use super::books::{Ledger, reusable};
+use super::dump::Dump;
+use super::pool::{OwnerId, PoolId};
+use super::reconcile::{Listing, Look};
+use super::row::Row;
+use super::space::{Change, is_connected};
+use crate::event::Owner;
+
+impl Ledger {
+    /// Takes over what the kernel lists of a namespace: afterwards the states of its pools are
+    /// those of the list, and what differed is drift. The first dump of a namespace has no drift.
+    ///
+    /// Fold every event up to `dump.ended_ns` before.
+    pub fn dump(&mut self, dump: &Dump) {
+        self.clock(dump.ended_ns);
+        let netns = dump.namespace.inode;
+        let space = self.spaces.entry(netns).or_default();
+        let since_ns = space.dumped.map(|(_, ended)| ended);
+        let (mut changes, is_whole) = space.take_changes(dump.began_ns);
+        space.update(dump);
+        let mut listings = self.listings(dump);
+        self.make_room(dump, &mut listings);
+
+        let mut within: HashMap<PoolId, u64> = HashMap::default();
+        for change in &changes {
+            if change.at_ns > dump.ended_ns {
+                self.redo(change, !change.more);
+            } else if change.at_ns >= dump.began_ns {
+                *within.entry(change.pool).or_default() += 1;
+            }
+        }
+        let nothing = Listing::default();
+        let space = self.spaces.entry(netns).or_default();
+        for id in &space.pools {
+            let Some(row) = self.rows.get_mut(id) else {
+                continue;
+            };
+            let accounts = row.accounts.len();
+            let drift = row.reconcile(
+                listings.get(id).unwrap_or(&nothing),
+                &Look {
+                    feed: self.limits.feed,
+                    since_ns,
+                    ended_ns: dump.ended_ns,
+                    within: within.get(id).copied().unwrap_or(0),
+                    is_whole,
+                },
+            );
+            self.holders += row.accounts.len() - accounts;
+            self.drift.missed += (-drift).max(0).unsigned_abs();
+            self.drift.left += drift.max(0).unsigned_abs();
+            row.look_ahead(dump.ended_ns, space.capacity(id), reusable(space, id));
+        }
+        changes.retain(|change| change.at_ns > dump.ended_ns);
+        for change in &changes {
+            self.redo(change, change.more);
+        }
+        self.spaces.entry(netns).or_default().keep_changes(changes);
+    }
+
+    /// Sorts what is listed by pool; what has no room is in that of all others.
+    fn listings(&mut self, dump: &Dump) -> HashMap<PoolId, Listing> {
+        let netns = dump.namespace.inode;
+        let mut listings: HashMap<PoolId, Listing> = HashMap::default();
+        let Some(space) = self.spaces.get(&netns) else {
+            return listings;
+        };
+        let mut room = self.limits.pools.saturating_sub(self.rows.len());
+        for (index, socket) in dump.sockets.iter().enumerate() {
+            let local = socket.local;
+            if !is_connected(socket) || !space.draws(local.ip(), local.port()) {
+                continue;
+            }
+            let mut id = PoolId {
+                netns,
+                src: local.ip(),
+                dst: socket.remote.ip(),
+                dport: socket.remote.port(),
+            };
+            if !listings.contains_key(&id) && !self.rows.contains_key(&id) {
+                if room == 0 {
+                    self.evicted.pools += 1;
+                    id = PoolId::beyond(netns);
+                } else {
+                    room -= 1;
+                }
+            }
+            let owner = socket.owner.as_ref().map(|(owner, _)| OwnerId::of(owner));
+            listings
+                .entry(id)
+                .or_default()
+                .add(owner, index, socket.state);
+        }
+        listings
+    }
+
+    /// Makes rows and accounts for all that is listed.
+    fn make_room(&mut self, dump: &Dump, listings: &mut HashMap<PoolId, Listing>) {
+        for (&id, listing) in listings {
+            let row = self.rows.entry(id).or_insert_with(|| {
+                let space = self.spaces.entry(id.netns).or_default();
+                space.pools.push(id);
+                Box::new(Row::new(id))
+            });
+            row.touched_ns = row.touched_ns.max(dump.ended_ns);
+            for index in (0..listing.owned.len()).rev() {
+                let (known, socket, states) = listing.owned[index];
+                let Some((owner, who)) = &dump.sockets[socket].owner else {
+                    continue;
+                };
+                let (id, _) = Self::account(
+                    row,
+                    owner,
+                    who,
+                    self.limits,
+                    &mut self.holders,
+                    &mut self.evicted,
+                );
+                if id != known {
+                    listing.owned.swap_remove(index);
+                    listing.join(id, socket, &states);
+                }
+            }
+        }
+    }
+
+    /// Folds a change again, or takes it back.
+    fn redo(&mut self, change: &Change, more: bool) {
+        let Some(row) = self.rows.get_mut(&change.pool) else {
+            return;
+        };
+        if !more {
+            // The dump may have given it to another.
+            let states = [change.state];
+            if row.take(change.owner, &states).is_none() {
+                row.take_of_most(&states);
+            }
+            return;
+        }
+        if let Some(account) = row.account(change.owner) {
+            account.add(change.state);
+        } else {
+            self.holders += 1;
+            row.open_account(change.owner, Owner::default(), &Arc::default())
+                .add(change.state);
+        }
+        row.grew(change.at_ns);
+    }
+}

@@ -1,0 +1,209 @@
+/*! The ledger beside a stream: fed by its events and by readings, asked for verdicts once a second. */
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashMap;
+
+use super::Identify;
+use super::survey::{Ask, Survey};
+use crate::diagnosis::{Verdict, diagnose};
+use crate::event::{Event, Owner, TcpState};
+use crate::host::process::Identity;
+use crate::ledger::Ledger;
+use crate::ledger::dump::Dump;
+use crate::ledger::pool::{Pool, PoolId};
+use crate::source::{Failure, Source};
+
+/// Time between two judgements, ns.
+const JUDGE_EVERY_NS: u64 = 1_000_000_000;
+
+/// Time between two looks at every process for the owners of sockets, ns.
+const OWNERS_EVERY_NS: u64 = 10_000_000_000;
+
+/// A namespace that no reading had for this long is gone, ns: it took its sockets along.
+const GONE_NS: u64 = 120_000_000_000;
+
+/// Longest wait for the last reading.
+const LAST: Duration = Duration::from_secs(5);
+
+/// The pools as they stand and what they mean.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// Every pool, the fullest first.
+    pub pools: Vec<Pool>,
+    /// What is wrong, the most urgent first.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Where a bind() stands that has no destination.
+fn nowhere(netns: u32, src: IpAddr) -> PoolId {
+    PoolId {
+        netns,
+        src,
+        dst: match src {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        dport: 0,
+    }
+}
+
+/// A ledger and what feeds it.
+pub struct Books {
+    ledger: Ledger,
+    survey: Survey,
+    pending: Option<Vec<Dump>>,
+    namespaces: Vec<u32>,
+    /// Owners of sockets that were found among the processes, by cookie: only of sockets that
+    /// opened before tracing, as long as they are there.
+    found: HashMap<u64, (Owner, Arc<Identity>)>,
+    nameless: bool,
+    /// When a reading last had each namespace, ns.
+    seen: HashMap<u32, u64>,
+    next_judgement_ns: u64,
+    next_owners_ns: u64,
+}
+
+impl Books {
+    /// Of these namespaces, or of all.
+    pub fn new(ledger: Ledger, survey: Survey, namespaces: Vec<u32>) -> Self {
+        Self {
+            ledger,
+            survey,
+            pending: None,
+            namespaces,
+            found: HashMap::default(),
+            nameless: true,
+            seen: HashMap::default(),
+            next_judgement_ns: 0,
+            next_owners_ns: 0,
+        }
+    }
+
+    /// Folds an event; not a failure.
+    pub fn event(&mut self, event: &Event, who: &Arc<Identity>) {
+        self.ledger.event(event, who);
+    }
+
+    /// Folds failures.
+    pub fn failure(&mut self, failure: &Failure, who: &Arc<Identity>) {
+        self.ledger.failure(failure, who);
+    }
+
+    /// Books a reading, asks for the next when it is time, and says once a second how things
+    /// stand. All events the source had before must have been folded.
+    ///
+    /// # Errors
+    /// When the source can no longer be read.
+    pub fn tick(
+        &mut self,
+        source: &mut impl Source,
+        people: &mut dyn Identify,
+        now_ns: u64,
+    ) -> anyhow::Result<Option<Judgement>> {
+        // One that has come just now may tell of events that are still in the ring.
+        self.book(source, people)?;
+        self.pending = self.survey.take();
+        if self.survey.is_due() {
+            self.ask(now_ns);
+        }
+        if now_ns < self.next_judgement_ns {
+            return Ok(None);
+        }
+        self.next_judgement_ns = now_ns + JUDGE_EVERY_NS;
+        Ok(Some(self.judge(now_ns)))
+    }
+
+    /// Waits for a last reading. The source is to be drained and [`book`](Self::book) called then.
+    pub fn settle(&mut self, now_ns: u64) {
+        // One that is under way may have begun before the last events.
+        self.survey.wait(LAST);
+        self.ask(now_ns);
+        self.pending = self.survey.wait(LAST);
+    }
+
+    /// Books the reading that has come.
+    ///
+    /// # Errors
+    /// When the source can no longer be read.
+    pub fn book(
+        &mut self,
+        source: &mut impl Source,
+        people: &mut dyn Identify,
+    ) -> anyhow::Result<()> {
+        match self.pending.take() {
+            Some(dumps) => self.fold(dumps, source, people),
+            None => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, now_ns: u64) {
+        let owners = self.nameless && now_ns >= self.next_owners_ns;
+        if owners {
+            self.next_owners_ns = now_ns + OWNERS_EVERY_NS;
+        }
+        self.survey.ask(Ask {
+            namespaces: self.namespaces.clone(),
+            owners,
+        });
+    }
+
+    /// How things stand.
+    pub fn judge(&mut self, now_ns: u64) -> Judgement {
+        self.ledger.advance(now_ns);
+        let pools = self.ledger.pools(now_ns);
+        let elsewhere: Vec<_> = self
+            .ledger
+            .elsewhere()
+            .into_iter()
+            .map(|elsewhere| (nowhere(elsewhere.netns, elsewhere.src), elsewhere.failed))
+            .collect();
+        let verdicts = diagnose(&pools, &elsewhere, |inode| self.ledger.namespace(inode));
+        Judgement { pools, verdicts }
+    }
+
+    /// Names the owners the programs know, and those found before, and books the dumps.
+    fn fold(
+        &mut self,
+        dumps: Vec<Dump>,
+        source: &mut impl Source,
+        people: &mut dyn Identify,
+    ) -> anyhow::Result<()> {
+        let traced: HashMap<u64, Owner> = source.owners()?.into_iter().collect();
+        let mut listed = BTreeSet::new();
+        self.nameless = false;
+        for mut dump in dumps {
+            self.seen.insert(dump.namespace.inode, dump.ended_ns);
+            for socket in &mut dump.sockets {
+                if socket.cookie == 0 || socket.remote.port() == 0 {
+                    continue;
+                }
+                if let Some(owner) = traced.get(&socket.cookie) {
+                    socket.owner = Some((*owner, people.identify(owner)));
+                } else if let Some(owner) = &socket.owner {
+                    self.found.insert(socket.cookie, owner.clone());
+                    listed.insert(socket.cookie);
+                } else if let Some(owner) = self.found.get(&socket.cookie) {
+                    socket.owner = Some(owner.clone());
+                    listed.insert(socket.cookie);
+                } else if socket.state != TcpState::TimeWait {
+                    self.nameless = true;
+                }
+            }
+            self.ledger.dump(&dump);
+        }
+        self.found.retain(|cookie, _| listed.contains(cookie));
+        let now_ns = source.now_ns();
+        self.seen.retain(|&inode, &mut seen_ns| {
+            let there = now_ns.saturating_sub(seen_ns) < GONE_NS;
+            if !there {
+                self.ledger.forget(inode);
+            }
+            there
+        });
+        Ok(())
+    }
+}

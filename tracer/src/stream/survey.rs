@@ -1,0 +1,132 @@
+/*!
+The kernel's own lists of sockets, read on a thread of its own beside the
+stream: a namespace with a million sockets takes a second, and the ring buffer
+does not wait.
+*/
+
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::ledger::dump::Dump;
+
+/// What to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Inodes of the namespaces; none for every one there is.
+    pub namespaces: Vec<u32>,
+    /// Whether the owners of sockets are looked for too: a look at every process.
+    pub owners: bool,
+}
+
+/// Shortest time between two readings.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// A reading may take one part in this many of the time.
+const SHARE: u32 = 50;
+
+struct Reading {
+    dumps: Vec<Dump>,
+    took: Duration,
+}
+
+/// A reader on its thread. It ends when this is dropped and its last reading is over.
+pub struct Survey {
+    ask: Sender<Ask>,
+    answers: Receiver<Reading>,
+    waiting: bool,
+    next: Instant,
+}
+
+impl Survey {
+    /// Starts the thread; `read` reads, and leaves out what it cannot.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        mut read: impl FnMut(&Ask) -> Vec<Dump> + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (ask, asked) = channel::<Ask>();
+        let (tell, answers) = channel();
+        thread::Builder::new()
+            .name("survey".into())
+            .spawn(move || {
+                for what in asked {
+                    let began = Instant::now();
+                    let dumps = read(&what);
+                    let took = began.elapsed();
+                    if tell.send(Reading { dumps, took }).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self {
+            ask,
+            answers,
+            waiting: false,
+            next: Instant::now(),
+        })
+    }
+
+    /// Whether a reading may be asked for: none is under way, and enough time has passed.
+    pub fn is_due(&self) -> bool {
+        !self.waiting && Instant::now() >= self.next
+    }
+
+    /// Asks for a reading, and returns at once.
+    pub fn ask(&mut self, what: Ask) {
+        self.waiting = self.ask.send(what).is_ok();
+    }
+
+    /// The reading asked for, when it is there.
+    pub fn take(&mut self) -> Option<Vec<Dump>> {
+        match self.answers.try_recv() {
+            Ok(reading) => Some(self.taken(reading)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// The reading asked for, or nothing when none comes within `at_most`.
+    pub fn wait(&mut self, at_most: Duration) -> Option<Vec<Dump>> {
+        if !self.waiting {
+            return None;
+        }
+        let reading = self.answers.recv_timeout(at_most).ok()?;
+        Some(self.taken(reading))
+    }
+
+    fn taken(&mut self, reading: Reading) -> Vec<Dump> {
+        self.waiting = false;
+        self.next = Instant::now() + SHORTEST.max(reading.took * SHARE);
+        reading.dumps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Ask, Survey};
+
+    #[test]
+    fn one_reading_at_a_time_and_none_too_soon() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut survey = Survey::start(move |what| {
+            tell.send(what.clone()).unwrap();
+            Vec::new()
+        })
+        .unwrap();
+        assert!(survey.is_due());
+        assert!(survey.wait(Duration::from_secs(60)).is_none());
+        let what = Ask {
+            namespaces: vec![7],
+            owners: true,
+        };
+        survey.ask(what.clone());
+        assert!(!survey.is_due());
+        assert!(survey.wait(Duration::from_secs(60)).is_some());
+        assert_eq!(told.recv(), Ok(what));
+        assert!(!survey.is_due());
+        assert!(survey.take().is_none());
+    }
+}
