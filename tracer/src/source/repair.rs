@@ -130,6 +130,7 @@ mod tests {
             remote: SocketAddr::from(([10, 0, 0, 2], 5432)),
             cookie,
             inode: 0,
+            left_ms: None,
         };
         Ok(vec![
             one(1, tcp_state::TIME_WAIT),
