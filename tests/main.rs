@@ -25,6 +25,7 @@ mod pools;
 mod rescue;
 mod run;
 mod sandbox;
+mod snapshot;
 mod stories;
 mod timewait;
 mod trace;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ("demo", demo::SCENARIOS),
         ("run", run::SCENARIOS),
         ("pools", pools::SCENARIOS),
+        ("snapshot", snapshot::SCENARIOS),
         ("stories", stories::SCENARIOS),
     ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {

@@ -48,8 +48,8 @@ pub enum Verb {
     /// Show who holds which source ports right now, and what is wrong with that.
     ///
     /// Looks at the sockets of every network namespace once, without tracing: it needs no BPF, and
-    /// an ordinary user sees what of it is theirs. A TIME_WAIT says nothing of its owner then, and
-    /// there are no rates; `watch` tells both.
+    /// an ordinary user sees what of it is theirs. A TIME_WAIT then says when it
+    /// was closed, which gives the rate, but not by whom; `watch` tells that, failures and forecasts.
     Snapshot(Box<SnapshotArgs>),
     /// Wait until pools of source ports have drained, such as between two load tests.
     ///

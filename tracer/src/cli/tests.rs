@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::values::{BadValue, Bytes, DestinationFilter, duration};
+use super::values::{BadValue, Bytes, DestinationFilter, Level, duration};
 use super::{Cli, Format, Verb, WatchArgs};
 
 fn watch(args: &[&str]) -> Result<Box<WatchArgs>, clap::Error> {
@@ -209,5 +209,32 @@ fn a_command_keeps_its_own_options() {
         let error = Cli::try_parse_from(["tracer"].iter().chain(args)).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{args:?}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_level_is_a_part_or_a_number() {
+    for (text, capacity, most) in [
+        ("10%", Some(28_232), Some(2_823)),
+        ("2.5%", Some(1_000), Some(25)),
+        ("100%", Some(7), Some(7)),
+        ("0%", Some(1_000), Some(0)),
+        ("10%", None, None),
+        ("500", None, Some(500)),
+        ("0", Some(1_000), Some(0)),
+        ("65535", None, Some(65_535)),
+    ] {
+        let level: Level = text.parse().unwrap();
+        assert_eq!(level.of(capacity), most, "{text}");
+    }
+    for text in [
+        "", "%", "101%", "-1", "-1%", "+1", "1e2", "inf", "nan%", "65536", "1.5", "5 %", "10%%",
+        "1.2.3%",
+    ] {
+        assert_eq!(text.parse::<Level>(), Err(BadValue::Level), "{text}");
+    }
+    for text in ["10%", "2.5%", "33.3%", "1 port", "40 ports"] {
+        let level: Level = text.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(level.to_string(), text);
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::utsname::uname;
 use nix::time::{ClockId, clock_gettime};
 use terminal_size::{Width, terminal_size_of};
 
-use super::look::{Wanted, books};
+use super::look::{Timers, Wanted, books};
 use super::watch::say;
 use crate::cli::{Format, SnapshotArgs};
 use crate::diagnosis::{Verdict, diagnose};
@@ -46,7 +46,12 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<ExitCode> {
     let began_ns = look.dumps.iter().map(|dump| dump.began_ns).min();
     let mut pools = ledger.pools(now_ns);
     pools.retain(|pool| pool.used() > 0 && wanted.destination(&pool.id) && wanted.held(pool));
-    let verdicts = diagnose(&pools, &ledger.elsewhere(), |inode| ledger.namespace(inode));
+    let timers = Timers::of(&look);
+    for pool in &mut pools {
+        timers.date(pool);
+    }
+    // No call is seen to fail without tracing.
+    let verdicts = diagnose(&pools, &[], |inode| ledger.namespace(inode));
     let mut out = Vec::new();
     match args.output {
         Format::Text => text(&pools, &verdicts, &ledger, now_ns, &mut out)?,

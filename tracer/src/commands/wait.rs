@@ -1,18 +1,17 @@
 /*! `tracer wait`: until pools of source ports have drained. */
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use super::look::{Wanted, books};
+use super::look::{Timers, Wanted, books};
 use super::watch::say;
 use crate::cli::WaitArgs;
 use crate::event::TcpState;
-use crate::host::dump::{Snapshot, snapshot, sockets};
+use crate::host::dump::{snapshot, sockets};
 use crate::host::process::Identities;
 use crate::ledger::pool::{Pool, PoolId};
 use crate::view::draining::Draining;
@@ -61,11 +60,12 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
             }
         }
         let (ledger, now_ns) = books(&look);
+        let timers = Timers::of(&look);
         let mut full: Vec<Draining> = Vec::new();
         for pool in ledger.pools(now_ns) {
             let is_theirs = theirs.as_ref().is_none_or(|ids| ids.contains(&pool.id));
             if is_theirs && wanted.destination(&pool.id) {
-                full.extend(above(&pool, args, &look));
+                full.extend(above(&pool, args, &timers));
             }
         }
         if full.is_empty() {
@@ -105,7 +105,7 @@ fn theirs(wanted: &Wanted<'_>, only: Option<&[u32]>) -> BTreeSet<PoolId> {
 }
 
 /// What keeps the pool above the level, if it is.
-fn above(pool: &Pool, args: &WaitArgs, look: &Snapshot) -> Option<Draining> {
+fn above(pool: &Pool, args: &WaitArgs, timers: &Timers) -> Option<Draining> {
     let capacity = pool.capacity.map(|capacity| capacity.ports());
     let most = args.below.of(capacity)?;
     let used = pool.used();
@@ -114,27 +114,13 @@ fn above(pool: &Pool, args: &WaitArgs, look: &Snapshot) -> Option<Draining> {
         used,
         capacity,
         time_wait: pool.states.get(TcpState::TimeWait),
-        due: due(&left_ms(&pool.id, look), used, most),
+        due: due(timers.left_ms(&pool.id), used, most),
     })
-}
-
-/// The time each socket of the pool that ends by itself has left, ms.
-fn left_ms(id: &PoolId, look: &Snapshot) -> Vec<u32> {
-    let remote = SocketAddr::new(id.dst, id.dport);
-    look.dumps
-        .iter()
-        .zip(&look.left_ms)
-        .filter(|(dump, _)| dump.namespace.inode == id.netns)
-        .flat_map(|(dump, left_ms)| dump.sockets.iter().zip(left_ms))
-        .filter(|(socket, _)| socket.remote == remote && socket.local.ip() == id.src)
-        .filter_map(|(_, &left_ms)| left_ms)
-        .collect()
 }
 
 /// When at the latest no more than `most` of the `used` ports will be held if nothing is opened;
 /// `None` when time alone does not do it.
-fn due(left_ms: &[u32], used: u64, most: u64) -> Option<Duration> {
-    let mut left_ms = left_ms.to_vec();
+fn due(mut left_ms: Vec<u32>, used: u64, most: u64) -> Option<Duration> {
     left_ms.sort_unstable();
     let go = usize::try_from(used.checked_sub(most)?).ok()?;
     let last = left_ms.get(go.checked_sub(1)?)?;
@@ -159,13 +145,13 @@ mod tests {
     fn due_when_enough_have_gone() {
         let ms = |ms| Some(Duration::from_millis(ms) + SLACK);
         let left = [30_000, 10_000, 50_000, 20_000];
-        assert_eq!(due(&left, 4, 0), ms(50_000));
-        assert_eq!(due(&left, 4, 1), ms(30_000));
-        assert_eq!(due(&left, 4, 3), ms(10_000));
+        assert_eq!(due(left.to_vec(), 4, 0), ms(50_000));
+        assert_eq!(due(left.to_vec(), 4, 1), ms(30_000));
+        assert_eq!(due(left.to_vec(), 4, 3), ms(10_000));
         // Two are open.
-        assert_eq!(due(&left, 6, 2), ms(50_000));
-        assert_eq!(due(&left, 6, 1), None);
-        assert_eq!(due(&[], 1, 0), None);
-        assert_eq!(due(&left, 4, 4), None);
+        assert_eq!(due(left.to_vec(), 6, 2), ms(50_000));
+        assert_eq!(due(left.to_vec(), 6, 1), None);
+        assert_eq!(due(Vec::new(), 1, 0), None);
+        assert_eq!(due(left.to_vec(), 4, 4), None);
     }
 }

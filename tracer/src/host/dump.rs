@@ -57,7 +57,7 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
     let mut missed = Missed::default();
     let deadline = Instant::now() + PATIENCE;
     let wanted = |found: &Found| only.is_none_or(|only| only.contains(&found.inode));
-    let mut found = namespaces(&mut missed);
+    let mut found = find(only, &mut missed);
     let seen: HashSet<u32> = found.iter().map(|found| found.inode).collect();
     found.retain(wanted);
     let mut listings = look_at(found, deadline, &mut missed);
@@ -78,7 +78,7 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
 /// namespace of `only` may also be one that nothing but a file of this process keeps alive.
 pub fn sockets(only: Option<&[u32]>) -> Snapshot {
     let mut missed = Missed::default();
-    let mut found = namespaces(&mut missed);
+    let mut found = find(only, &mut missed);
     found.retain(|found| only.is_none_or(|only| only.contains(&found.inode)));
     let deadline = Instant::now() + PATIENCE;
     let mut listings = look_at(found, deadline, &mut missed);
@@ -92,6 +92,14 @@ pub fn sockets(only: Option<&[u32]>) -> Snapshot {
         }
     }
     Snapshot::of(listings, missed)
+}
+
+/// Finds namespaces; for whom only some matter, those that could not be found are not missed.
+fn find(only: Option<&[u32]>, missed: &mut Missed) -> Vec<Found> {
+    match only {
+        None => namespaces(missed),
+        Some(_) => namespaces(&mut Missed::default()),
+    }
 }
 
 /// Looks at several namespaces, those with most sockets first, until the deadline; the dumps come
