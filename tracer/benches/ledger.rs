@@ -262,7 +262,11 @@ fn run(name: &str, feed: Feed) -> bool {
             kept = false;
         }
     };
-    promise(times >= WANTED, "not ten times faster than real time");
+    // Dumps and reads are as many as somebody asks for; events come unasked.
+    promise(
+        SECONDS as f64 / folding.as_secs_f64() >= WANTED,
+        "not ten times faster than real time",
+    );
     promise(
         in_events < events / 10_000,
         "an event costs an allocation, where it must not",
