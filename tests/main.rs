@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
         ("run", run::SCENARIOS),
+        ("run", run::process::SCENARIOS),
         ("pools", pools::SCENARIOS),
         ("stories", stories::SCENARIOS),
     ];
