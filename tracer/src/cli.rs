@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use self::values::{Bytes, DestinationFilter};
+use self::values::{Bytes, DestinationFilter, Level};
 use crate::gate::Gate;
 use crate::host::netns::Selector;
 use crate::kernel::trial::Choice;
@@ -45,6 +45,18 @@ pub enum Verb {
     /// and HOME, USER and LOGNAME.
     #[command(after_help = RUN_EXIT_CODES)]
     Run(Box<RunArgs>),
+    /// Show who holds which source ports right now, and what is wrong with that.
+    ///
+    /// Looks at the sockets of every network namespace once, without tracing: it needs no BPF, and
+    /// an ordinary user sees what of it is theirs. A TIME_WAIT says nothing of its owner then, and
+    /// there are no rates; `watch` tells both.
+    Snapshot(Box<SnapshotArgs>),
+    /// Wait until pools of source ports have drained, such as between two load tests.
+    ///
+    /// Looks at the kernel's lists of sockets until no pool is above the level, and says meanwhile
+    /// what it waits for.
+    #[command(after_help = "Exit codes: 0 drained; 1 the timeout came first, or failed; 2 usage.")]
+    Wait(Box<WaitArgs>),
     /// Show what this kernel and these privileges allow, and how to get what is missing.
     Doctor(DoctorArgs),
     /// Show tracer at work: a real client that runs out of ports, in throwaway namespaces.
@@ -91,6 +103,35 @@ pub struct WatchArgs {
     /// How to look.
     #[command(flatten)]
     pub tuning: Tuning,
+}
+
+/// Options of `tracer snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// How to write.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+
+    /// Which pools to show: those to these destinations, or in which these processes hold a port.
+    #[command(flatten)]
+    pub filters: Filters,
+}
+
+/// Options of `tracer wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Ports a pool may still hold: a part of its capacity, or a number.
+    #[arg(long, value_name = "N%|N", default_value = "10%")]
+    pub below: Level,
+
+    /// Give up after this time: 500ms, 30s, 5m, 1h.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = values::duration)]
+    pub timeout: Duration,
+
+    /// Which pools to wait for: those to these destinations, or in which these processes hold a
+    /// port when the wait begins.
+    #[command(flatten)]
+    pub filters: Filters,
 }
 
 /// What `tracer run` returns.

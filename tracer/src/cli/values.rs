@@ -22,6 +22,11 @@ pub enum BadValue {
     /// Not a time span.
     #[error("it is no time span above zero; write 500ms, 30s, 5m or 1h")]
     Duration,
+    /// Not a level of a pool.
+    #[error(
+        "it is neither a part of a pool from 0% to 100% nor a number of ports up to 65535; write 10%, 2.5% or 500"
+    )]
+    Level,
     /// Not a size of the ring.
     #[error("it is no power of two from 64K to 1G; write 512K, 8M or 64M")]
     Bytes,
@@ -114,6 +119,62 @@ pub fn duration(text: &str) -> Result<Duration, BadValue> {
         .ok()
         .filter(|span| !span.is_zero())
         .ok_or(BadValue::Duration)
+}
+
+/// How full a pool may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Level {
+    /// This part of its capacity, from 0 to 1.
+    Part(f64),
+    /// This many ports.
+    Ports(u64),
+}
+
+impl Level {
+    /// The most ports in use that are not above the level. `None` for a part of a capacity that is
+    /// not known.
+    pub fn of(self, capacity: Option<u64>) -> Option<u64> {
+        match self {
+            // Below 65,536, so exact.
+            Self::Part(part) => capacity.map(|ports| (ports as f64 * part).floor() as u64),
+            Self::Ports(ports) => Some(ports),
+        }
+    }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            // Undoes the division without its rounding error.
+            Self::Part(part) => write!(f, "{}%", (part * 1e8).round() / 1e6),
+            Self::Ports(1) => write!(f, "1 port"),
+            Self::Ports(ports) => write!(f, "{ports} ports"),
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let digits = text.strip_suffix('%').unwrap_or(text);
+        // parse() would also take signs, exponents and `inf`.
+        if !digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        {
+            return Err(BadValue::Level);
+        }
+        if digits.len() == text.len() {
+            let ports = text.parse::<u16>().map_err(|_| BadValue::Level)?;
+            return Ok(Self::Ports(ports.into()));
+        }
+        let percent: f64 = digits.parse().map_err(|_| BadValue::Level)?;
+        (0.0..=100.0)
+            .contains(&percent)
+            .then_some(Self::Part(percent / 100.0))
+            .ok_or(BadValue::Level)
+    }
 }
 
 /// Size of the ring buffer, bytes.

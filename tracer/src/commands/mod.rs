@@ -12,7 +12,10 @@ use crate::sandbox::workload;
 pub mod books;
 pub mod demo;
 pub mod doctor;
+mod look;
 pub mod run;
+pub mod snapshot;
+pub mod wait;
 pub mod watch;
 
 /// Parses the command line and runs its verb.
@@ -28,6 +31,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Ok(Cli { verb }) => match verb {
             Verb::Watch(args) => watch::run(&args),
             Verb::Run(args) => Ok(run::run(&args)),
+            Verb::Snapshot(args) => snapshot::run(&args),
+            Verb::Wait(args) => wait::run(&args),
             Verb::Demo(args) => demo::run(&args),
             Verb::Doctor(args) => doctor::run(args.output == Format::Json),
         },

@@ -2,8 +2,8 @@
 A look at the machine without BPF: every network namespace with its settings and TCP sockets, and
 who holds them.
 
-Each namespace is entered once, each process looked into once. Nothing is asked for a single
-socket, so a million of them cost a few netlink messages each and 160 bytes of memory.
+Each namespace is listed once, each process looked into once. Nothing is asked for a single
+socket; a socket takes 160 bytes of memory while the look lasts.
 */
 
 mod missed;
@@ -12,7 +12,9 @@ mod namespaces;
 mod owners;
 mod stat;
 
+use std::cmp::Reverse;
 use std::io;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use foldhash::HashSet;
@@ -29,11 +31,19 @@ pub use self::missed::{Miss, Missed, What};
 pub use self::namespaces::{Found, namespaces};
 pub use self::owners::Owners;
 
+/// Longest look at a machine; namespaces with few sockets are left out then.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const LATE: &str = "to list the sockets of one the kernel walks those of all";
+
 /// What one look gave.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Each namespace, our own first.
     pub dumps: Vec<Dump>,
+    /// For each dump, for each of its sockets: time until a TIME_WAIT (or FIN_WAIT2 mini-socket) is
+    /// due to end, ms. The timer may fire 6 s later.
+    pub left_ms: Vec<Vec<Option<u32>>>,
     /// What could not be seen.
     pub missed: Missed,
 }
@@ -45,48 +55,76 @@ pub struct Snapshot {
 /// not listed, one closed in between has no owner.
 pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
     let mut missed = Missed::default();
-    let wanted = |inode: u32| only.is_none_or(|only| only.contains(&inode));
-    let mut seen = HashSet::default();
-    let mut listings = Vec::new();
-    for found in namespaces(&mut missed) {
-        seen.insert(found.inode);
-        if wanted(found.inode) {
-            listings.extend(looked_at(&found, &mut missed));
-        }
-    }
+    let deadline = Instant::now() + PATIENCE;
+    let wanted = |found: &Found| only.is_none_or(|only| only.contains(&found.inode));
+    let mut found = namespaces(&mut missed);
+    let seen: HashSet<u32> = found.iter().map(|found| found.inode).collect();
+    found.retain(wanted);
+    let mut listings = look_at(found, deadline, &mut missed);
     let mut owners = Owners::read(&mut missed);
-    let mut held: Vec<_> = owners.namespaces().cloned().collect();
+    let held = owners
+        .namespaces()
+        .filter(|held| !seen.contains(&held.inode));
+    let mut held: Vec<_> = held.filter(|held| wanted(held)).cloned().collect();
     held.sort_by_key(|found| found.inode);
-    for found in held {
-        if wanted(found.inode) && !seen.contains(&found.inode) {
-            listings.extend(looked_at(&found, &mut missed));
-        }
+    listings.extend(look_at(held, deadline, &mut missed));
+    for listing in &mut listings {
+        listing.find_owners(&mut owners, people);
     }
-    let dumps = listings
-        .into_iter()
-        .map(|listing| listing.owned(&mut owners, people))
-        .collect();
-    Snapshot { dumps, missed }
+    Snapshot::of(listings, missed)
 }
 
 /// The same without owners: no process's files are looked at. For a look that is repeated. A
 /// namespace of `only` may also be one that nothing but a file of this process keeps alive.
 pub fn sockets(only: Option<&[u32]>) -> Snapshot {
     let mut missed = Missed::default();
-    let mut dumps: Vec<Dump> = Vec::new();
-    for found in namespaces(&mut missed) {
-        if only.is_none_or(|only| only.contains(&found.inode)) {
-            dumps.extend(looked_at(&found, &mut missed).map(|listing| listing.dump));
-        }
-    }
+    let mut found = namespaces(&mut missed);
+    found.retain(|found| only.is_none_or(|only| only.contains(&found.inode)));
+    let deadline = Instant::now() + PATIENCE;
+    let mut listings = look_at(found, deadline, &mut missed);
     for &inode in only.unwrap_or_default() {
-        if !dumps.iter().any(|dump| dump.namespace.inode == inode)
+        let is_it = |listing: &Listing| listing.dump.namespace.inode == inode;
+        if !listings.iter().any(is_it)
             && let Ok(netns) = Netns::of_inode(inode)
         {
-            dumps.extend(dump(&netns, format!("net:[{inode}]")).ok());
+            let listing = enter(&netns, |inode| list_here(inode, format!("net:[{inode}]")));
+            listings.extend(listing.ok());
         }
     }
-    Snapshot { dumps, missed }
+    Snapshot::of(listings, missed)
+}
+
+/// Looks at several namespaces, those with most sockets first, until the deadline; the dumps come
+/// in the order of `found`.
+///
+/// To list one, the kernel walks the sockets of *all*, so 500 namespaces on a machine with a
+/// million sockets take minutes. How many sockets there are costs next to nothing, and a pool that
+/// is running dry is never in a namespace with few.
+fn look_at(found: Vec<Found>, deadline: Instant, missed: &mut Missed) -> Vec<Listing> {
+    let mut order: Vec<(u64, usize, Found)> = Vec::new();
+    let several = found.len() > 1;
+    for (place, found) in found.into_iter().enumerate() {
+        let count = if several {
+            in_it(&found, missed, |_| Ok(Busy::read().count()))
+        } else {
+            Some(u64::MAX)
+        };
+        order.extend(count.map(|count| (count, place, found)));
+    }
+    order.sort_by_key(|&(count, place, _)| (Reverse(count), place));
+    let mut listings = Vec::new();
+    for (count, place, found) in order {
+        if count > 0 && !listings.is_empty() && Instant::now() > deadline {
+            missed.note(What::Late, &LATE, || {
+                format!("{} with {count} TCP sockets", found.name)
+            });
+            continue;
+        }
+        let listing = in_it(&found, missed, |inode| list_here(inode, found.name.clone()));
+        listings.extend(listing.map(|listing| (place, listing)));
+    }
+    listings.sort_by_key(|&(place, _)| place);
+    listings.into_iter().map(|(_, listing)| listing).collect()
 }
 
 /// Looks at one namespace, called `name`; no socket has an owner.
@@ -94,7 +132,7 @@ pub fn sockets(only: Option<&[u32]>) -> Snapshot {
 /// # Errors
 /// When it cannot be entered, or its settings or sockets are not to be read.
 pub fn dump(netns: &Netns, name: String) -> anyhow::Result<Dump> {
-    list(netns, name).map(|listing| listing.dump)
+    enter(netns, |inode| list_here(inode, name)).map(|listing| listing.dump)
 }
 
 /// A dump, and what leads from its sockets to their owners.
@@ -103,25 +141,41 @@ struct Listing {
     dump: Dump,
     /// Inode of each socket, in the same order.
     inodes: Vec<u32>,
+    /// What [`Snapshot::left_ms`] has of it.
+    left_ms: Vec<Option<u32>>,
 }
 
 impl Listing {
-    fn owned(mut self, owners: &mut Owners, people: &mut Identities) -> Dump {
-        for (socket, inode) in self.dump.sockets.iter_mut().zip(self.inodes) {
+    fn find_owners(&mut self, owners: &mut Owners, people: &mut Identities) {
+        for (socket, &inode) in self.dump.sockets.iter_mut().zip(&self.inodes) {
             socket.owner = owners.of(inode, people);
         }
-        self.dump
     }
 }
 
-/// One namespace of several: gone is none, refused is missed.
-fn looked_at(found: &Found, missed: &mut Missed) -> Option<Listing> {
-    let listing = found.open().map_err(anyhow::Error::from).and_then(|netns| {
-        netns
-            .map(|netns| list(&netns, found.name.clone()))
-            .transpose()
-    });
-    listing.unwrap_or_else(|error| {
+impl Snapshot {
+    fn of(listings: Vec<Listing>, missed: Missed) -> Self {
+        let each = |listing: Listing| (listing.dump, listing.left_ms);
+        let (dumps, left_ms) = listings.into_iter().map(each).unzip();
+        Self {
+            dumps,
+            left_ms,
+            missed,
+        }
+    }
+}
+
+/// Runs `look` in one namespace of several: gone is none, refused is missed.
+fn in_it<T: Send>(
+    found: &Found,
+    missed: &mut Missed,
+    look: impl FnOnce(u32) -> anyhow::Result<T> + Send,
+) -> Option<T> {
+    let seen = found
+        .open()
+        .map_err(anyhow::Error::from)
+        .and_then(|netns| netns.map(|netns| enter(&netns, look)).transpose());
+    seen.unwrap_or_else(|error| {
         missed.note(What::Namespace, &why(&error), || found.name.clone());
         None
     })
@@ -136,13 +190,17 @@ fn why(error: &anyhow::Error) -> String {
     }
 }
 
-fn list(netns: &Netns, name: String) -> anyhow::Result<Listing> {
+/// Runs `look` in a namespace and hands it the inode.
+fn enter<T: Send>(
+    netns: &Netns,
+    look: impl FnOnce(u32) -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
     let inode = netns.inode();
     // To enter even one's own namespace takes privileges, to look at it does not.
     if Netns::current().is_ok_and(|current| current.inode() == inode) {
-        return list_here(inode, name);
+        return look(inode);
     }
-    netns.run_in(|| list_here(inode, name))?
+    netns.run_in(|| look(inode))?
 }
 
 /// The namespace of this thread.
@@ -152,6 +210,7 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
     let reserved = ReservedPorts::read()?;
     let mut sockets = Vec::new();
     let mut inodes = Vec::new();
+    let mut left_ms = Vec::new();
     let mut take = |socket: TcpSocket| {
         let Some(state) = TcpState::of_kernel(socket.state) else {
             log::warn!(
@@ -161,6 +220,7 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
             return;
         };
         inodes.push(socket.inode);
+        left_ms.push(socket.left_ms);
         sockets.push(Listed {
             state,
             local: socket.local,
@@ -170,15 +230,13 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
         });
     };
     let busy = Busy::read();
-    for (family, busy) in [(Family::V4, busy.v4), (Family::V6, busy.v6)] {
-        // The walk over the connections of the whole machine is what costs; sockets that are only
-        // bound are in another table, and not counted.
-        let mask = if busy {
-            Mask::CONNECTED.and(Mask::BOUND)
-        } else {
-            Mask::BOUND
-        };
-        match each_tcp_socket(family, mask, &mut take) {
+    for (family, count) in [(Family::V4, busy.v4()), (Family::V6, busy.v6())] {
+        // Sockets that are only bound are not counted: where there is no other they are left out,
+        // there being no pool that could want their port.
+        if count == 0 {
+            continue;
+        }
+        match each_tcp_socket(family, Mask::CONNECTED.and(Mask::BOUND), &mut take) {
             // A kernel without IPv6.
             Err(error) if family == Family::V6 && is_unknown(&error) => {}
             result => result.context("cannot list TCP sockets")?,
@@ -205,7 +263,11 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
         .filter(|&&port| reserved.contains(port))
         .count();
     dump.namespace.reserved = reserved.within(range) - u32::try_from(twice).unwrap_or(u32::MAX);
-    Ok(Listing { dump, inodes })
+    Ok(Listing {
+        dump,
+        inodes,
+        left_ms,
+    })
 }
 
 fn conntrack() -> Result<(u32, u32), SysctlError> {
@@ -215,38 +277,63 @@ fn conntrack() -> Result<(u32, u32), SysctlError> {
     ))
 }
 
-/// Whether a namespace has any TCP socket that is not just bound, by family.
+/// How many TCP sockets a namespace has, other than those that are just bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Busy {
-    v4: bool,
-    v6: bool,
+    inuse_v4: u64,
+    inuse_v6: u64,
+    /// Of both families.
+    time_wait: u64,
 }
 
 impl Busy {
-    /// That of this thread's namespace; yes where that cannot be told.
+    /// Where it cannot be told.
+    const UNKNOWN: Self = Self {
+        inuse_v4: 1,
+        inuse_v6: 1,
+        time_wait: 1,
+    };
+
+    /// That of this thread's namespace.
     fn read() -> Self {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
         match (read("sockstat"), read("sockstat6")) {
             (Ok(v4), Ok(v6)) => Self::parse(&v4, &v6),
-            _ => Self { v4: true, v6: true },
+            // A kernel without IPv6.
+            (Ok(v4), Err(error)) if namespaces::is_gone(&error) => {
+                Self::parse(&v4, "TCP6: inuse 0")
+            }
+            _ => Self::UNKNOWN,
         }
     }
 
-    /// From `TCP: inuse 5 orphan 0 tw 3 alloc 9 mem 1` and `TCP6: inuse 2`. TIME_WAITs of both
-    /// families are in the first.
+    /// From `TCP: inuse 5 orphan 0 tw 3 alloc 9 mem 1` and `TCP6: inuse 2`.
     fn parse(v4: &str, v6: &str) -> Self {
         let count = |text: &str, protocol: &str, key: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(protocol));
             let mut words = line?.split_ascii_whitespace();
             words.find(|&word| word == key)?;
-            words.next()?.parse::<u64>().ok()
+            words.next()?.parse().ok()
         };
-        let some = |count: Option<u64>| count != Some(0);
-        let time_wait = some(count(v4, "TCP:", "tw"));
         Self {
-            v4: time_wait || some(count(v4, "TCP:", "inuse")),
-            v6: time_wait || some(count(v6, "TCP6:", "inuse")),
+            inuse_v4: count(v4, "TCP:", "inuse").unwrap_or(Self::UNKNOWN.inuse_v4),
+            inuse_v6: count(v6, "TCP6:", "inuse").unwrap_or(Self::UNKNOWN.inuse_v6),
+            time_wait: count(v4, "TCP:", "tw").unwrap_or(Self::UNKNOWN.time_wait),
         }
+    }
+
+    /// At most this many are of IPv4.
+    fn v4(self) -> u64 {
+        self.inuse_v4.saturating_add(self.time_wait)
+    }
+
+    /// At most this many are of IPv6.
+    fn v6(self) -> u64 {
+        self.inuse_v6.saturating_add(self.time_wait)
+    }
+
+    fn count(self) -> u64 {
+        self.v4().saturating_add(self.inuse_v6)
     }
 }
 
@@ -260,7 +347,7 @@ fn is_unknown(error: &io::Error) -> bool {
 
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the clock exists on every Linux");
-    std::time::Duration::from(now)
+    Duration::from(now)
         .as_nanos()
         .try_into()
         .unwrap_or(u64::MAX)

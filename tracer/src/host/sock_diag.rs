@@ -33,6 +33,8 @@ pub struct TcpSocket {
     pub cookie: u64,
     /// Inode of the socket; 0 for TIME_WAIT and other orphans.
     pub inode: u32,
+    /// Time until a TIME_WAIT (or FIN_WAIT2 mini-socket) is due to end, ms; `None` for others.
+    pub left_ms: Option<u32>,
 }
 
 /// Which states to list: bits numbered as [`tracer_ebpf::tcp_state`] numbers states.

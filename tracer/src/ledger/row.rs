@@ -332,11 +332,14 @@ impl Row {
     fn opens_per_s(&self, now_ns: u64) -> f64 {
         let mut steady: Option<Slope> = None;
         for window_s in [5, 10, 20, 61] {
-            let Some(slope) = self.open_trend.slope(now_ns, window_s * SECOND) else {
+            let Some(mut slope) = self.open_trend.slope(now_ns, window_s * SECOND) else {
                 continue;
             };
+            // Connections come one by one: so much is chance, however straight the line.
+            let by_chance = (slope.per_s.abs() / slope.span_s).sqrt();
+            slope.error = slope.error.max(by_chance);
             if let Some(so_far) = steady {
-                let error = 2.0 * (so_far.error + slope.error) + 0.05 * so_far.per_s.abs();
+                let error = so_far.error + slope.error + 0.05 * so_far.per_s.abs();
                 if f64::abs(slope.per_s - so_far.per_s) > error {
                     break;
                 }

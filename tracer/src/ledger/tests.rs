@@ -1,5 +1,7 @@
 /*! The books fed with made-up events and dumps. */
 
+mod forecasts;
+mod properties;
 mod scene;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 /*! One file a renderer; each writes to an `impl Write` and never reads the host. */
 
 pub mod checks;
+pub mod draining;
 pub mod escape;
 pub mod findings;
 pub mod json;

@@ -16,6 +16,8 @@ pub enum What {
     Files,
     /// A network namespace that is known.
     Namespace,
+    /// A network namespace with few sockets, for which there was no time.
+    Late,
     /// A list of the machine: processes or mounts.
     List,
 }
@@ -70,6 +72,12 @@ impl fmt::Display for Miss {
                 f,
                 "{count} network namespace{}{such_as} could not be looked at: {why}; its pools are \
                  missing; {denied}",
+                if *count == 1 { "" } else { "s" }
+            ),
+            What::Late => write!(
+                f,
+                "{count} network namespace{}{such_as} did not get their turn: {why}; name those that \
+                 matter (--netns) to look at them alone",
                 if *count == 1 { "" } else { "s" }
             ),
             What::List => write!(

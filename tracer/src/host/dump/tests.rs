@@ -423,23 +423,61 @@ fn listeners_and_bound_sockets_block_ports_once() {
 }
 
 #[test]
-fn an_empty_namespace_has_no_connections_to_walk_for() {
-    let busy = |v4, v6| Busy { v4, v6 };
-    let v4 = "sockets: used 9\nTCP: inuse 0 orphan 0 tw 0 alloc 3 mem 0\nUDP: inuse 2 mem 1\n";
-    let v6 = "TCP6: inuse 0\nUDP6: inuse 3\n";
-    assert_eq!(Busy::parse(v4, v6), busy(false, false));
-    assert_eq!(
-        Busy::parse(&v4.replace("TCP: inuse 0", "TCP: inuse 1"), v6),
-        busy(true, false)
-    );
-    assert_eq!(
-        Busy::parse(v4, &v6.replace("TCP6: inuse 0", "TCP6: inuse 1")),
-        busy(false, true)
-    );
-    assert_eq!(
-        Busy::parse(&v4.replace("tw 0", "tw 1"), v6),
-        busy(true, true)
-    );
-    assert_eq!(Busy::parse("", ""), busy(true, true));
-    assert_eq!(Busy::parse("TCP: inuse x", "TCP6: inuse"), busy(true, true));
+fn sockets_are_counted_without_listing_them() {
+    let busy = |inuse_v4, inuse_v6, time_wait| Busy {
+        inuse_v4,
+        inuse_v6,
+        time_wait,
+    };
+    let v4 = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 3 alloc 9 mem 0\nUDP: inuse 2 mem 1\n";
+    let v6 = "TCP6: inuse 2\nUDP6: inuse 3\n";
+    assert_eq!(Busy::parse(v4, v6), busy(5, 2, 3));
+    assert_eq!(Busy::parse(v4, v6).count(), 10);
+    assert_eq!((Busy::parse(v4, v6).v4(), Busy::parse(v4, v6).v6()), (8, 5));
+    assert_eq!(Busy::parse("", ""), Busy::UNKNOWN);
+    assert_eq!(Busy::parse("TCP: inuse x", "TCP6: inuse"), Busy::UNKNOWN);
+}
+
+#[test]
+fn without_time_the_busiest_namespace_is_looked_at_and_the_others_are_named() {
+    let test = "without_time_the_busiest_namespace_is_looked_at_and_the_others_are_named";
+    let Some(quiet) = space(test) else {
+        return;
+    };
+    let (Some(busy), Some(empty)) = (space(test), space(test)) else {
+        return;
+    };
+    let listen = |count: u16| {
+        (0..count)
+            .map(|port| TcpListener::bind(("127.0.0.1", 5000 + port)).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let kept =
+        [(&quiet, 1), (&busy, 3)].map(|(netns, count)| netns.run_in(|| listen(count)).unwrap());
+    let owners = super::Owners::read(&mut Missed::default());
+    let found = |netns: &Netns| {
+        let found = owners.namespaces().find(|one| one.inode == netns.inode());
+        found.unwrap().clone()
+    };
+    let look = |deadline| {
+        let mut missed = Missed::default();
+        let order = vec![found(&empty), found(&quiet), found(&busy)];
+        let seen: Vec<_> = super::look_at(order, deadline, &mut missed)
+            .iter()
+            .map(|listing| listing.dump.namespace.inode)
+            .collect();
+        (seen, missed)
+    };
+    let (seen, missed) = look(Instant::now() + Duration::from_secs(60));
+    assert_eq!(seen, [empty.inode(), quiet.inode(), busy.inode()]);
+    assert!(missed.is_empty(), "{missed:?}");
+    let (seen, missed) = look(Instant::now());
+    assert_eq!(seen, [empty.inode(), busy.inode()]);
+    let words: Vec<_> = missed.iter().map(ToString::to_string).collect();
+    let [words] = words.as_slice() else {
+        panic!("{words:?}");
+    };
+    assert!(words.contains("with 1 TCP sockets"), "{words}");
+    assert!(words.contains("--netns"), "{words}");
+    drop(kept);
 }

@@ -21,6 +21,9 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
+/// `idiag_timer` of what is not a whole socket any more.
+const TIMER_TIME_WAIT: u8 = 3;
+
 /// One message of the answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -89,6 +92,9 @@ fn socket(message: &[u8]) -> Option<TcpSocket> {
         remote: address(6, 24)?,
         cookie: array(message, 44).map(u64::from_ne_bytes)?,
         inode: array(message, 68).map(u32::from_ne_bytes)?,
+        left_ms: array(message, 52)
+            .map(u32::from_ne_bytes)
+            .filter(|_| message[2] == TIMER_TIME_WAIT),
     })
 }
 
@@ -169,11 +175,30 @@ mod tests {
         };
         assert_eq!(v4.local, "192.0.2.1:40001".parse().unwrap());
         assert_eq!(v4.remote, "192.0.2.1:5432".parse().unwrap());
-        assert_eq!((v4.state, v4.inode), (6, 77));
+        assert_eq!((v4.state, v4.inode, v4.left_ms), (6, 77, None));
         assert_eq!(v4.cookie, 0x1122_3344_5566_7788);
         assert_eq!(v6.local, "[2001:db8::1]:40001".parse().unwrap());
         assert_eq!(mapped.local, "192.0.2.9:40001".parse().unwrap());
         assert_eq!(mapped.family, AF_INET6);
+    }
+
+    #[test]
+    fn only_the_timer_of_a_time_wait_counts() {
+        let mut bytes = response(2, "192.0.2.1", 0);
+        bytes[super::HEADER + 52..][..4].copy_from_slice(&42_000_u32.to_ne_bytes());
+        for (timer, expected) in [
+            (0, None),
+            (1, None),
+            (2, None),
+            (3, Some(42_000)),
+            (4, None),
+        ] {
+            bytes[super::HEADER + 2] = timer;
+            let Some(Ok(Reply::Socket(socket))) = messages(&bytes).next() else {
+                panic!("no socket");
+            };
+            assert_eq!(socket.left_ms, expected);
+        }
     }
 
     #[test]
