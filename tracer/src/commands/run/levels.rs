@@ -49,7 +49,10 @@ mod tests {
 
     #[test]
     fn only_what_opened_since_counts_and_each_needs_a_capacity() {
-        let other = holder(1, b"other", &[(TcpState::Established, 90)]);
+        let other = Holder {
+            opened: 0,
+            ..holder(1, b"other", &[(TcpState::Established, 90)])
+        };
         let own = Holder {
             opened: 40,
             ..holder(2, b"own", &[(TcpState::Established, 40)])
