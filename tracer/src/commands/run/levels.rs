@@ -26,3 +26,45 @@ pub(super) fn highest(pools: &[Pool]) -> Option<f64> {
         Some(f64::max(most, level))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{highest, of_the_command};
+    use crate::event::TcpState;
+    use crate::ledger::pool::{Capacity, Holder, Pool};
+    use crate::view::sample::{dry_pool, holder};
+
+    fn pool(holders: Vec<Holder>, peak: u64) -> Pool {
+        Pool {
+            capacity: Some(Capacity {
+                range: (20_000, 20_099),
+                ..Capacity::default()
+            }),
+            holders,
+            peak: (peak, 0),
+            failures: Vec::new(),
+            ..dry_pool()
+        }
+    }
+
+    #[test]
+    fn only_what_opened_since_counts_and_each_needs_a_capacity() {
+        let other = Holder {
+            opened: 0,
+            ..holder(1, b"other", &[(TcpState::Established, 90)])
+        };
+        let own = Holder {
+            opened: 40,
+            ..holder(2, b"own", &[(TcpState::Established, 40)])
+        };
+        let mut pools = vec![pool(vec![other], 90), pool(vec![own], 40)];
+        let (mine, _) = of_the_command(&pools, &[]);
+        assert_eq!(mine.len(), 1);
+        assert_eq!(highest(&mine), Some(0.4));
+        assert_eq!(highest(&[]), Some(0.0));
+        pools[1].peak.0 = 170;
+        assert_eq!(highest(&pools), Some(1.0), "ports beyond the range");
+        pools[0].capacity = None;
+        assert_eq!(highest(&pools), None);
+    }
+}
