@@ -139,12 +139,10 @@ impl Fold<'_> {
                 }
             }
         }
-        let state = match self.event.state {
-            Some(TcpState::FinWait2) => TcpState::FinWait2,
-            _ => TcpState::TimeWait,
-        };
         match phase {
-            Phase::After => self.begin(state, true),
+            // A mini-socket in FIN_WAIT2 too: the peer's FIN, which no event tells, mostly comes
+            // within a round trip. Where it does not, the next dump says so.
+            Phase::After => self.begin(TcpState::TimeWait, true),
             Phase::Before | Phase::Within => {
                 if phase == Phase::Within {
                     self.row.unsure += 1;
