@@ -215,7 +215,11 @@ impl<'a, W: Write> Sheet<'a, W> {
     fn forecast(&mut self, verdict: &Verdict, now_ns: u64) -> io::Result<()> {
         let mut label = "forecast";
         if let Some(forecast) = &verdict.forecast {
+            let level = &verdict.level;
+            let is_dry = level.capacity > 0 && level.used >= level.capacity;
             let words = match (dry_in_s(forecast, now_ns), forecast.settles_at) {
+                (Some(_), _) if is_dry => Some("dry now".to_owned()),
+                (Some(dry), _) if dry < 1.0 => Some("dry any moment".to_owned()),
                 (Some(dry), _) => Some(format!("dry in {} at this rate", seconds(dry))),
                 (None, Some(ports)) => Some(settles(ports, verdict.level.capacity)),
                 (None, None) => None,
