@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
         ("run", run::SCENARIOS),
+        ("run", run::process::SCENARIOS),
         ("pools", pools::SCENARIOS),
         ("snapshot", snapshot::SCENARIOS),
         ("stories", stories::SCENARIOS),

@@ -134,7 +134,7 @@ fn connection_per_query() -> Result<(), Skip> {
     let netns = world.pair.inode(Side::Client);
     assert_eq!(report.failed.get("EADDRNOTAVAIL"), Some(&50), "{report:?}");
     assert_eq!(report.failures(), 50, "{report:?}");
-    assert!(report.connected >= u64::from(PORTS), "{report:?}");
+    assert_eq!(report.connected, u64::from(PORTS), "{report:?}");
     let failed = trace.of("connect_failed", netns);
     assert_eq!(sum(&failed), 50);
     let fields = json!({

@@ -2,6 +2,7 @@
 `cargo xtask`: everything that builds and checks tracer, one verb a file.
 */
 mod apt;
+mod bench;
 mod ci;
 mod ebpf;
 mod exec;
@@ -30,6 +31,8 @@ enum Verb {
     Test(test::Options),
     /// Runs the end-to-end tests, or a command, on Debian kernels in qemu
     Vm(vm::Options),
+    /// Measures: how many times faster than real time the ledger folds a large node's events
+    Bench(bench::Options),
     /// Runs every check a change has to pass
     Ci(ci::Options),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Ebpf(options) => ebpf::run(options),
         Verb::Test(options) => test::run(options),
         Verb::Vm(options) => vm::run(options),
+        Verb::Bench(options) => bench::run(options),
         Verb::Ci(options) => ci::run(options),
     };
     match done {

@@ -11,11 +11,14 @@ use self::measure::Measuring;
 use self::settle::{Quiet, Settling};
 use self::signals::Signals;
 use self::sink::Sink;
+use super::books;
 use super::watch::{attach, say};
 use crate::cli::{Format, RunArgs};
 use crate::gate::{Gate, Measured};
 use crate::host::process::Identities;
+use crate::kernel::hooks::NONE;
 use crate::kernel::probes::{Options, Probes};
+use crate::ledger::Feed;
 use crate::source::{Live, Source as _};
 use crate::stream::filter::Filter;
 use crate::stream::output::Output;
@@ -24,6 +27,7 @@ use crate::stream::pump::Pump;
 mod caller;
 mod child;
 mod failure;
+mod levels;
 mod measure;
 mod settle;
 mod signals;
@@ -71,7 +75,8 @@ fn options(args: &RunArgs, child: u32) -> Options {
         follow: true,
         // The open connections and their rate are measured whether they are shown or not.
         all: true,
-        ends: args.all || args.output == Format::Json,
+        // The ports of a pool come free by them.
+        ends: true,
         ring_bytes: args.tuning.ring_size.0,
         max_sockets: args.tuning.max_sockets,
         backend: args.tuning.backend.into(),
@@ -89,6 +94,16 @@ async fn follow(
 ) -> Result<u8, Failure> {
     let output = sink.output()?;
     let view = sink.view(args.output, args.all, source.about());
+    // Where nothing tells of the ends, they come by time.
+    let ends = source
+        .about()
+        .backend
+        .get("time_wait_end")
+        .map(String::as_str)
+        != Some(NONE);
+    let feed = Feed { opens: true, ends };
+    // Of all namespaces: where the command's connections will be is not known yet.
+    let mut books = books::open(feed, &[])?;
     let stream = args.all || args.output == Format::Json;
     let mut measuring = Measuring::new(view, stream, args.all);
     let quiet = Quiet::new();
@@ -102,7 +117,7 @@ async fn follow(
         filter: &Filter::default(),
         view: &mut measuring,
         output: &output,
-        books: None,
+        books: Some(&mut books),
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

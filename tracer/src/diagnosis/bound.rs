@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Capacity, Ends, Failed, Holder, OwnerId, PoolId, Rates, States};
+use crate::ledger::pool::{
+    Capacity, Elsewhere, Ends, Failed, Holder, OwnerId, PoolId, Rates, States,
+};
 
 use super::facts::{Facts, Tally, is_exhaustion, part};
 use super::remedies::{Case, remedies};
@@ -33,15 +35,15 @@ struct Source<'a> {
 /// The verdicts, and the pools they account for.
 pub(super) fn find<'p, 'a: 'p>(
     pools: &'p [Facts<'a>],
-    elsewhere: &'p [(PoolId, Failed)],
+    elsewhere: &'p [Elsewhere],
     now_ns: u64,
     namespace: impl Fn(u32) -> Option<&'a Namespace>,
 ) -> (Vec<Verdict>, BTreeSet<PoolId>) {
     let binds = |failed: &Failed| failed.bind && is_exhaustion(failed);
     let mut sources: BTreeSet<(u32, IpAddr)> = elsewhere
         .iter()
-        .filter(|(_, failed)| binds(failed))
-        .map(|(id, _)| (id.netns, id.src))
+        .filter(|one| binds(&one.failed))
+        .map(|one| (one.netns, one.src))
         .collect();
     let bound = pools.iter().filter(|facts| facts.bound() > 0);
     sources.extend(bound.map(|facts| (facts.pool.id.netns, facts.pool.id.src)));
@@ -60,8 +62,8 @@ pub(super) fn find<'p, 'a: 'p>(
             pools: pools.iter().filter(|facts| here(&facts.pool.id)).collect(),
             failures: elsewhere
                 .iter()
-                .filter(|(id, failed)| id.netns == netns && id.src == src && binds(failed))
-                .map(|(_, failed)| failed)
+                .filter(|one| one.netns == netns && one.src == src && binds(&one.failed))
+                .map(|one| &one.failed)
                 .collect(),
             namespace: namespace(netns),
             now_ns,
@@ -86,7 +88,7 @@ impl<'a> Source<'a> {
     fn verdict(&self) -> Option<Verdict> {
         let bound = self.pools.iter().map(|facts| bound_now(facts)).sum::<u64>();
         let capacity = self.capacity();
-        let blocked = capacity.map_or(0, |capacity| u64::from(capacity.blocked));
+        let blocked = self.blocked();
         let used = bound.max(blocked);
         let ports = self.ports();
         let share = ports.map_or(0.0, |ports| part(used, ports));
@@ -175,6 +177,15 @@ impl<'a> Source<'a> {
         Tally::of(self.all_failures(), |_| true)
     }
 
+    /// Ports that are lost to all: what others block for a pool, and what it has bound itself.
+    fn blocked(&self) -> u64 {
+        let each = self.pools.iter().map(|facts| {
+            let by_others = facts.pool.capacity.map_or(0, |capacity| capacity.blocked);
+            u64::from(by_others) + bound_now(facts)
+        });
+        each.max().unwrap_or_default()
+    }
+
     fn capacity(&self) -> Option<Capacity> {
         let known = self.pools.iter().filter_map(|facts| facts.pool.capacity);
         known.max_by_key(|capacity| capacity.blocked).or_else(|| {
@@ -221,7 +232,7 @@ impl<'a> Source<'a> {
             for failed in &self.failures {
                 merged
                     .entry(OwnerId::of(&failed.owner))
-                    .or_insert_with(|| empty(failed));
+                    .or_insert_with(|| culprits::empty_handed(failed));
             }
         }
         culprits::rank(merged.values(), |holder| {
@@ -311,17 +322,4 @@ fn merge(sum: &mut Holder, more: &Holder) {
         // Peaks of two pools need not fall together: the sum is what they are at most.
         peak: sum.open_rate.peak + more.open_rate.peak,
     };
-}
-
-fn empty(failed: &Failed) -> Holder {
-    Holder {
-        owner: failed.owner,
-        who: failed.who.clone(),
-        states: States::default(),
-        opened: 0,
-        open_rate: Rates::default(),
-        ends: Ends::default(),
-        net_rate: 0.0,
-        bound: 0,
-    }
 }

@@ -1,11 +1,12 @@
 /*! Who causes it, and who only got the error. */
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
 
 use crate::event::TaskName;
-use crate::ledger::pool::{Failed, Holder};
+use crate::ledger::pool::{Ends, Failed, Holder, Rates, States};
 
 /// Most culprits, and most victims, a verdict names.
 const MOST: usize = 16;
@@ -100,6 +101,20 @@ pub(super) fn victims<'a>(failures: impl IntoIterator<Item = &'a Failed>) -> Vec
     victims.sort_by_key(|failed| (Reverse(failed.count), failed.owner.tgid));
     victims.truncate(MOST);
     victims
+}
+
+/// A process that failed, as a holder of nothing.
+pub(super) fn empty_handed(failed: &Failed) -> Holder {
+    Holder {
+        owner: failed.owner,
+        who: Arc::clone(&failed.who),
+        states: States::default(),
+        opened: 0,
+        open_rate: Rates::default(),
+        ends: Ends::default(),
+        net_rate: 0.0,
+        bound: 0,
+    }
 }
 
 #[cfg(test)]

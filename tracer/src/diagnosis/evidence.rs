@@ -1,6 +1,6 @@
 /*! The facts that led to a verdict, as sentences: the strongest first. */
 
-use crate::event::{Cause, TcpState};
+use crate::event::Cause;
 use crate::host::sysctl::TwReuse;
 use crate::ledger::pool::Holder;
 
@@ -216,9 +216,10 @@ fn small_range(facts: &Facts<'_>) -> Vec<String> {
 fn narrow(facts: &Facts<'_>) -> Option<String> {
     let ports = facts.ports.filter(|&ports| ports < 1_024)?;
     Some(format!(
-        "The pool has only {}; the kernel's default range has {}.",
+        "The pool has only {}; the kernel's default range has {}, for {}.",
         counted(ports, "port", "ports"),
-        grouped(what_if::DEFAULT_PORTS)
+        grouped(what_if::DEFAULT_PORTS),
+        rate(what_if::ceiling(what_if::DEFAULT_PORTS))
     ))
 }
 
@@ -287,13 +288,23 @@ fn search(facts: &Facts<'_>) -> Option<String> {
 /// What limits the trust in the rest.
 fn doubts(facts: &Facts<'_>) -> Vec<String> {
     let mut list = Vec::new();
-    let unknown: u64 = facts
-        .pool
-        .holders
-        .iter()
-        .filter(|holder| holder.owner.tgid == 0)
-        .map(|holder| holder.states.total())
-        .sum();
+    // A name without a process is that of all beyond the number the ledger keeps apart.
+    let of_nobody = |named: bool| -> u64 {
+        let holders = facts.pool.holders.iter();
+        holders
+            .filter(|holder| holder.owner.tgid == 0)
+            .filter(|holder| holder.owner.comm.bytes().is_empty() != named)
+            .map(|holder| holder.states.total())
+            .sum()
+    };
+    let unknown = of_nobody(false);
+    let others = of_nobody(true);
+    if others > 0 {
+        list.push(format!(
+            "{} held by processes beyond those that are kept apart.",
+            counted(others, "port is", "ports are")
+        ));
+    }
     if unknown > 0 {
         list.push(format!(
             "{} opened before tracing: whose is not known.",
@@ -309,86 +320,4 @@ fn doubts(facts: &Facts<'_>) -> Vec<String> {
         ));
     }
     list
-}
-
-/// What a failure that is not about ports means.
-pub(super) fn not_ports(
-    facts_states: Option<&Facts<'_>>,
-    groups: &[super::Count],
-    destination: &str,
-) -> Vec<String> {
-    let mut list: Vec<String> = groups
-        .iter()
-        .map(|group| meaning(group, destination))
-        .collect();
-    let timed_out = groups.iter().any(|group| group.cause == Cause::TimedOut);
-    if let Some(facts) = facts_states.filter(|_| timed_out) {
-        let waiting = facts.pool.states.get(TcpState::SynSent);
-        if waiting > 0 {
-            list.push(format!(
-                "{} still in SYN_SENT: the SYN leaves this host and no answer comes back.",
-                counted(waiting, "connection is", "connections are")
-            ));
-        }
-        list.extend(conntrack(facts));
-        list.push(
-            "A NAT on the way that is out of ports looks like this too; it cannot be seen from here."
-                .to_owned(),
-        );
-    }
-    list
-}
-
-fn conntrack(facts: &Facts<'_>) -> Option<String> {
-    let (count, max) = facts.namespace?.conntrack?;
-    let near = u64::from(count) * 10 >= u64::from(max) * 9;
-    let (count, max) = (grouped(u64::from(count)), grouped(u64::from(max)));
-    Some(if near {
-        format!("nf_conntrack has {count} of {max} entries: once full, the kernel drops new SYNs.")
-    } else {
-        format!("nf_conntrack is not full: {count} of {max} entries.")
-    })
-}
-
-fn meaning(group: &super::Count, destination: &str) -> String {
-    let errno = group
-        .errno
-        .map_or_else(|| "no errno".into(), |errno| errno.name());
-    let call = if group.bind { "bind()" } else { "connect()" };
-    let calls = if group.count == 1 {
-        format!("1 {call}")
-    } else {
-        format!("{} {call} calls", grouped(group.count))
-    };
-    let why = match group.cause {
-        Cause::Refused => format!("{destination} answered that nobody listens there"),
-        Cause::TimedOut => format!("{destination} did not answer"),
-        Cause::Reset => format!("{destination} reset the connection"),
-        Cause::NoRoute => format!("there is no route to {destination}"),
-        Cause::AddressNotLocal if destination.starts_with("[::1]") => {
-            "this namespace has no ::1, as in containers without IPv6; use 127.0.0.1".to_owned()
-        }
-        Cause::AddressNotLocal => "the source address is not one of this namespace's".to_owned(),
-        Cause::TupleInUse => {
-            "another socket has the port that was asked for; the range plays no part".to_owned()
-        }
-        Cause::PortsExhausted => "no port was free".to_owned(),
-        Cause::Other => other(&errno).to_owned(),
-    };
-    format!("{calls} failed with {errno}: {why}.")
-}
-
-fn other(errno: &str) -> &'static str {
-    match errno {
-        "EMFILE" | "ENFILE" => "there are too many open files",
-        "EACCES" | "EPERM" => {
-            "a policy of this host forbids it (privileges, firewall, cgroup or LSM)"
-        }
-        "ENOMEM" | "ENOBUFS" => "the kernel had no memory for it",
-        "EINVAL" | "EAFNOSUPPORT" | "EISCONN" | "EALREADY" | "EBADF" => {
-            "the program asked for something that cannot be"
-        }
-        "EINTR" | "ECANCELED" => "the program gave up waiting",
-        _ => "it is not about source ports",
-    }
 }

@@ -1,6 +1,7 @@
 /*! One pool in the numbers that verdicts are made of. */
 
 use crate::event::{Cause, TcpState};
+use crate::host::sysctl::TwReuse;
 use crate::ledger::dump::Namespace;
 use crate::ledger::pool::{Failed, Holder, Pool, States};
 
@@ -149,7 +150,24 @@ impl<'a> Facts<'a> {
         };
         let settles_at = forecast.settles_at.unwrap_or(self.used as f64);
         let safe = ports as f64 * SAFE_SHARE;
-        forecast.dry_in_s.is_none() && settles_at.max(self.used as f64) <= safe
+        // TIME_WAITs that connect() may take over are not in its way.
+        let now = if self.takes_over() {
+            0.0
+        } else {
+            self.used as f64
+        };
+        forecast.dry_in_s.is_none() && settles_at.max(now) <= safe
+    }
+
+    /// Whether `tcp_tw_reuse` is in effect for the pool.
+    fn takes_over(&self) -> bool {
+        match self.namespace.and_then(|namespace| namespace.tw_reuse) {
+            Some(TwReuse::On) => true,
+            Some(TwReuse::LoopbackOnly) => {
+                self.pool.id.dst.is_loopback() || self.pool.id.src.is_loopback()
+            }
+            Some(TwReuse::Off) | None => false,
+        }
     }
 
     /// How much what the pool suffers from matters.
@@ -182,7 +200,7 @@ impl<'a> Facts<'a> {
     /// Whether most of the connections have a port that was bound before connect().
     pub(super) fn mostly_bound(&self) -> bool {
         let bound = self.bound();
-        bound > 0 && (bound * 2 > self.opened() || bound <= self.used && bound * 2 > self.used)
+        bound > 0 && bound * 2 > self.opened()
     }
 
     /// Ports held by what `kind` is about.

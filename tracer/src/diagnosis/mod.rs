@@ -6,12 +6,14 @@ knows how a verdict is shown.
 */
 
 mod bound;
+mod causes;
 mod culprits;
 mod evidence;
 mod facts;
 mod growth;
 mod mechanism;
 mod myths;
+mod not_ports;
 mod remedies;
 mod settings;
 mod verdicts;

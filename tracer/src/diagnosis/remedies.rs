@@ -50,7 +50,7 @@ pub(super) fn remedies(case: &Case<'_>) -> Vec<Remedy> {
         Kind::Leak => vec![
             Some(close(case)),
             Some(limit(case)),
-            (!case.growing).then(|| more_destinations(case)),
+            (!case.growing).then(|| all_needed(case)),
         ],
         Kind::CloseWait => vec![Some(close_after_peer(case)), Some(restart(case))],
         Kind::FinWait2 => vec![Some(peer_close(case)), Some(fin_timeout(case))],
@@ -268,6 +268,19 @@ fn close(case: &Case<'_>) -> Remedy {
                     port for as long as it is open."
             .to_owned(),
         effect: Some(what_if::shared(processes)),
+    }
+}
+
+/// More destinations, for open connections that may all be needed.
+fn all_needed(case: &Case<'_>) -> Remedy {
+    Remedy {
+        trade_off:
+            "Only where all of these connections are needed: a leak fills the further pools \
+                    too."
+                .to_owned(),
+        // No rate bounds connections that stay: only their number does.
+        effect: None,
+        ..more_destinations(case)
     }
 }
 

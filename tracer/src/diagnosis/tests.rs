@@ -1,16 +1,20 @@
 /*! Verdicts on tables of cases: incidents people wrote about, the demos, and what must stay quiet. */
 
 pub(super) mod build;
+mod chosen;
+mod demos;
+mod early;
 mod incidents;
+mod not_ports;
 mod quiet;
 mod sentences;
 
 use crate::diagnosis::{Kind, Verdict, diagnose};
 use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Failed, Pool, PoolId};
+use crate::ledger::pool::{Elsewhere, Pool};
 
 /// The verdicts on `pools` in one namespace.
-fn verdicts(pools: &[Pool], elsewhere: &[(PoolId, Failed)], namespace: &Namespace) -> Vec<Verdict> {
+fn verdicts(pools: &[Pool], elsewhere: &[Elsewhere], namespace: &Namespace) -> Vec<Verdict> {
     diagnose(pools, elsewhere, |inode| {
         (inode == namespace.inode).then_some(namespace)
     })

@@ -185,3 +185,17 @@ impl Account {
 pub(super) fn waits(states: &States, held: u64) -> u64 {
     states.get(TcpState::TimeWait) + states.get(TcpState::FinWait2).saturating_sub(held)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::Row;
+    use super::super::space::Change;
+    use super::Account;
+
+    #[test]
+    fn memory_is_what_the_limits_say() {
+        assert!(size_of::<Row>() <= 4_000);
+        assert!(size_of::<Account>() <= 1_000);
+        assert!(size_of::<Change>() <= 80);
+    }
+}

@@ -135,7 +135,7 @@ impl Ledger {
             Kind::ConnectFailed | Kind::BindFailed => {
                 self.failure(&Failure::single(*event), who);
             }
-            Kind::TimeWaitEnd => self.ended(event),
+            Kind::TimeWaitEnd => self.ended(event, who),
             Kind::Opened | Kind::Closed | Kind::TimeWait => {
                 // An accepted connection holds no port of a pool.
                 if event.direction == Some(Direction::Out) {
@@ -247,38 +247,29 @@ impl Ledger {
     }
 
     /// A TIME_WAIT gave its port back.
-    fn ended(&mut self, event: &Event) {
-        if event.direction == Some(Direction::In) {
+    fn ended(&mut self, event: &Event, who: &Arc<Identity>) {
+        if event.ownership != Ownership::Unknown {
+            if event.direction == Some(Direction::Out) {
+                self.lived(event, who);
+            }
             return;
         }
         let id = PoolId::of(&event.tuple);
-        let Some(space) = self.spaces.get_mut(&id.netns) else {
+        // Without a row it was accepted, or its pool is one of those beyond the limit: the next
+        // dump tells.
+        let Some(row) = self.rows.get_mut(&id) else {
             return;
         };
-        // One whose pool has no row is in that of all others, or it was accepted.
-        let row = match self.rows.get_mut(&id) {
-            Some(row) => row,
-            None if event.ownership == Ownership::Unknown => return,
-            None => match self.rows.get_mut(&PoolId::beyond(id.netns)) {
-                Some(row) => row,
-                None => return,
-            },
-        };
-        let owner = if event.ownership == Ownership::Unknown {
-            row.adopted = row.adopted.saturating_sub(1);
-            OwnerId::UNKNOWN
-        } else {
-            OwnerId::of(&event.owner)
-        };
+        row.adopted = row.adopted.saturating_sub(1);
         Fold {
             row,
-            space,
+            space: self.spaces.entry(id.netns).or_default(),
             event,
-            owner,
+            owner: OwnerId::UNKNOWN,
             feed: self.limits.feed,
             drift: &mut self.drift,
         }
-        .end();
+        .fold();
     }
 
     /// Lets time pass: what leaves by its age leaves, levels are sampled, forecasts are kept.

@@ -13,8 +13,10 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use super::account::WAITS;
 use super::books::{Ledger, reusable};
 use super::dump::Dump;
+use super::fold::CLOSED_BY_US;
 use super::pool::{OwnerId, PoolId};
 use super::reconcile::{Listing, Look};
 use super::row::Row;
@@ -145,10 +147,18 @@ impl Ledger {
             return;
         };
         if !more {
-            // The dump may have given it to another.
-            let states = [change.state];
-            if row.take(change.owner, &states).is_none() {
-                row.take_of_most(&states);
+            // The dump may have put it into another state, or given it to another.
+            let is_wait = WAITS.contains(&change.state);
+            let alike = if is_wait {
+                &WAITS[..]
+            } else {
+                &CLOSED_BY_US[..]
+            };
+            let taken = [&[change.state][..], alike]
+                .into_iter()
+                .any(|states| row.take(change.owner, states).is_some());
+            if !taken {
+                row.take_of_most(alike);
             }
             return;
         }

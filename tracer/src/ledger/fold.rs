@@ -17,7 +17,8 @@ use super::row::Row;
 use super::space::{Change, Phase, Space};
 use crate::event::{Closer, EndReason, Event, Kind, Ownership, TcpState};
 
-const CLOSED_BY_US: [TcpState; 6] = [
+/// What a connection that our side closes may be in, the likeliest first.
+pub(super) const CLOSED_BY_US: [TcpState; 6] = [
     TcpState::FinWait1,
     TcpState::Closing,
     TcpState::Established,
@@ -26,6 +27,7 @@ const CLOSED_BY_US: [TcpState; 6] = [
     TcpState::FinWait2,
 ];
 
+/// What one that the peer closes may be in.
 const CLOSED_BY_PEER: [TcpState; 6] = [
     TcpState::LastAck,
     TcpState::Established,
@@ -46,12 +48,14 @@ pub(super) struct Fold<'a> {
 }
 
 impl Fold<'_> {
-    /// A connection was opened, closed, or left a TIME_WAIT.
+    /// Does what the event says. A failure says nothing here.
     pub(super) fn fold(mut self) {
         match self.event.kind {
             Kind::Opened => self.opened(),
             Kind::Closed => self.closed(),
-            _ => self.born(),
+            Kind::TimeWait => self.born(),
+            Kind::TimeWaitEnd => self.ended(),
+            Kind::ConnectFailed | Kind::BindFailed => {}
         }
     }
 
@@ -102,6 +106,10 @@ impl Fold<'_> {
                 }
             }
             Phase::After => {
+                if self.event.ownership != Ownership::Seen {
+                    // It was open before tracing: a dump told of it.
+                    self.row.adopted = self.row.adopted.saturating_sub(1);
+                }
                 let states = match closer {
                     Some(Closer::Peer) => CLOSED_BY_PEER,
                     _ => CLOSED_BY_US,
@@ -131,12 +139,10 @@ impl Fold<'_> {
                 }
             }
         }
-        let state = match self.event.state {
-            Some(TcpState::FinWait2) => TcpState::FinWait2,
-            _ => TcpState::TimeWait,
-        };
         match phase {
-            Phase::After => self.begin(state, true),
+            // A mini-socket in FIN_WAIT2 too: the peer's FIN, which no event tells, mostly comes
+            // within a round trip. Where it does not, the next dump says so.
+            Phase::After => self.begin(TcpState::TimeWait, true),
             Phase::Before | Phase::Within => {
                 if phase == Phase::Within {
                     self.row.unsure += 1;
@@ -148,9 +154,8 @@ impl Fold<'_> {
     }
 
     /// A TIME_WAIT gave its port back.
-    pub(super) fn end(mut self) {
+    fn ended(&mut self) {
         let at_ns = self.event.ts_ns;
-        self.row.touched_ns = self.row.touched_ns.max(at_ns);
         self.space.release(self.event.tuple.sport, &self.row.id);
         if self.event.end_reason == Some(EndReason::Early) {
             self.row.ended_early(at_ns);

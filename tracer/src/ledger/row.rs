@@ -18,6 +18,9 @@ const QUARTER: f64 = 0.25;
 /// A forecast is made anew when the rate it was made at grew or shrank by this factor.
 const ANOTHER_RATE: f64 = 1.5;
 
+/// So long must it be another, not to be chance.
+const LASTING: u64 = 5 * SECOND;
+
 /// After so long without a birth, the next one starts a churn.
 const PAUSE: u64 = 10 * SECOND;
 
@@ -30,6 +33,8 @@ struct Kept {
     forecast: Forecast,
     used: u64,
     rate: f64,
+    /// Since when the rate is another.
+    other_since: Option<u64>,
 }
 
 /// One pool's row. About 4 kB, and 1 kB an account.
@@ -246,8 +251,8 @@ impl Row {
     }
 
     /// Looks at where the pool is heading, and keeps the first forecast made from a quarter full
-    /// on, to be held to it. It is replaced when the rate grew or shrank by half since, or when
-    /// whether there is an end changed; it is dropped when the pool falls below a quarter.
+    /// on, to be held to it. It is replaced when for five seconds the rate was another by half, or
+    /// whether there is an end; it is dropped when the pool falls below a quarter.
     pub(super) fn look_ahead(&mut self, now_ns: u64, capacity: Option<Capacity>, reusable: bool) {
         self.used_trend.push(now_ns, self.used, SECOND);
         self.reusable = reusable;
@@ -266,18 +271,25 @@ impl Row {
         let outlook = self.outlook(now_ns, ports);
         let rate = outlook.births_per_s + outlook.opens_per_s;
         let forecast = outlook.forecast(now_ns);
-        let stays = self.kept.is_some_and(|kept| {
+        if let Some(kept) = &mut self.kept {
             let (less, more) = (rate.min(kept.rate), rate.max(kept.rate));
-            kept.forecast.dry_in_s.is_some() == forecast.dry_in_s.is_some()
-                && (more <= less * ANOTHER_RATE || more - less < 0.5)
-        });
-        if !stays {
-            self.kept = Some(Kept {
-                forecast,
-                used: self.used,
-                rate,
-            });
+            let is_same = kept.forecast.dry_in_s.is_some() == forecast.dry_in_s.is_some()
+                && (more <= less * ANOTHER_RATE || more - less < 0.5);
+            if is_same {
+                kept.other_since = None;
+                return;
+            }
+            let since = *kept.other_since.get_or_insert(now_ns);
+            if now_ns.saturating_sub(since) < LASTING {
+                return;
+            }
         }
+        self.kept = Some(Kept {
+            forecast,
+            used: self.used,
+            rate,
+            other_since: None,
+        });
     }
 
     fn outlook(&self, now_ns: u64, ports: u64) -> Outlook {
@@ -332,11 +344,14 @@ impl Row {
     fn opens_per_s(&self, now_ns: u64) -> f64 {
         let mut steady: Option<Slope> = None;
         for window_s in [5, 10, 20, 61] {
-            let Some(slope) = self.open_trend.slope(now_ns, window_s * SECOND) else {
+            let Some(mut slope) = self.open_trend.slope(now_ns, window_s * SECOND) else {
                 continue;
             };
+            // Connections come one by one: so much is chance, however straight the line.
+            let by_chance = (slope.per_s.abs() / slope.span_s).sqrt();
+            slope.error = slope.error.max(by_chance);
             if let Some(so_far) = steady {
-                let error = 2.0 * (so_far.error + slope.error) + 0.05 * so_far.per_s.abs();
+                let error = 1.5 * (so_far.error + slope.error) + 0.02 * so_far.per_s.abs();
                 if f64::abs(slope.per_s - so_far.per_s) > error {
                     break;
                 }

@@ -31,13 +31,8 @@ impl Searches {
             self.now = (0, 0);
             self.second = second;
         }
-        for (sum, number) in [
-            Some(&mut self.now),
-            (self.first.1 < FIRST).then_some(&mut self.first),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        let first = (self.first.1 < FIRST).then_some(&mut self.first);
+        for (sum, number) in [Some(&mut self.now), first].into_iter().flatten() {
             *sum = sum.saturating_add(sum_ns);
             *number += count;
         }

@@ -1,5 +1,7 @@
 /*! The books fed with made-up events and dumps. */
 
+mod forecasts;
+mod properties;
 mod scene;
 
 use std::sync::Arc;
@@ -39,16 +41,18 @@ fn with_all_events_a_connection_goes_through_its_states() {
 }
 
 #[test]
-fn a_mini_socket_ends_as_what_it_became() {
+fn a_mini_socket_counts_as_what_it_becomes() {
     let mut ledger = ledger(WATCH);
     let mut birth = event(Kind::TimeWait, START, 1, 32_000, 80);
     birth.state = Some(TcpState::FinWait2);
     tell(&mut ledger, &birth);
+    assert_eq!(held(&pool(&ledger, START, 80), 1, TcpState::TimeWait), 1);
+    let listed = listed(TcpState::FinWait2, None, 32_000, 80);
+    ledger.dump(&dump(START + MS, vec![listed]));
     assert_eq!(held(&pool(&ledger, START, 80), 1, TcpState::FinWait2), 1);
-    tell(
-        &mut ledger,
-        &event(Kind::TimeWaitEnd, START + SECOND, 1, 32_000, 80),
-    );
+    let mut end = event(Kind::TimeWaitEnd, START + SECOND, 1, 32_000, 80);
+    end.state = Some(TcpState::FinWait2);
+    tell(&mut ledger, &end);
     assert_eq!(ledger.used_total(), 0);
 }
 

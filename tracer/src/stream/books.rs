@@ -1,7 +1,6 @@
 /*! The ledger beside a stream: fed by its events and by readings, asked for verdicts once a second. */
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::event::{Event, Owner, TcpState};
 use crate::host::process::Identity;
 use crate::ledger::Ledger;
 use crate::ledger::dump::Dump;
-use crate::ledger::pool::{Pool, PoolId};
+use crate::ledger::pool::Pool;
 use crate::source::{Failure, Source};
 
 /// Time between two judgements, ns.
@@ -36,19 +35,6 @@ pub struct Judgement {
     pub pools: Vec<Pool>,
     /// What is wrong, the most urgent first.
     pub verdicts: Vec<Verdict>,
-}
-
-/// Where a bind() stands that has no destination.
-fn nowhere(netns: u32, src: IpAddr) -> PoolId {
-    PoolId {
-        netns,
-        src,
-        dst: match src {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        },
-        dport: 0,
-    }
 }
 
 /// A ledger and what feeds it.
@@ -155,12 +141,7 @@ impl Books {
     pub fn judge(&mut self, now_ns: u64) -> Judgement {
         self.ledger.advance(now_ns);
         let pools = self.ledger.pools(now_ns);
-        let elsewhere: Vec<_> = self
-            .ledger
-            .elsewhere()
-            .into_iter()
-            .map(|elsewhere| (nowhere(elsewhere.netns, elsewhere.src), elsewhere.failed))
-            .collect();
+        let elsewhere = self.ledger.elsewhere();
         let verdicts = diagnose(&pools, &elsewhere, |inode| self.ledger.namespace(inode));
         Judgement { pools, verdicts }
     }

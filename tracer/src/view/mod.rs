@@ -8,7 +8,7 @@ pub mod json;
 pub mod news;
 pub mod pools;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod table;
 pub mod text;
 pub mod verdict;

@@ -109,7 +109,7 @@ impl Scenario {
             Self::Churn => "opens and closes connections until connect() fails",
             Self::Leak => "opens connections and closes none until connect() fails",
             Self::CloseWait => "keeps what its server closed until connect() fails",
-            Self::Bound => "binds before it connects, to 4 ports in turn, until that fails",
+            Self::Bound => "binds before connecting to 4 ports in turn until that fails",
             Self::Collision => "connects again and again from one source port",
         }
     }

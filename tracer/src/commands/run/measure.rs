@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use super::levels;
 use crate::diagnosis::Verdict;
 use crate::event::{Closer, Direction, Error, Event, Kind};
 use crate::gate::Measured;
@@ -121,8 +122,12 @@ impl View for Measuring {
         last: bool,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
+        let (pools, verdicts) = levels::of_the_command(pools, verdicts);
+        if last {
+            self.measured.utilization = levels::highest(&pools);
+        }
         if self.stream || last {
-            self.view.verdicts(now_ns, pools, verdicts, last, out)?;
+            self.view.verdicts(now_ns, &pools, &verdicts, last, out)?;
         }
         Ok(())
     }
@@ -208,10 +213,10 @@ mod tests {
             _: u64,
             _: &[Pool],
             _: &[Verdict],
-            _: bool,
+            last: bool,
             out: &mut Vec<u8>,
         ) -> io::Result<()> {
-            out.push(b'V');
+            out.push(if last { b'V' } else { b'v' });
             Ok(())
         }
         fn summary(&mut self, _: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
@@ -273,6 +278,8 @@ mod tests {
             ..Summary::default()
         };
         measuring.loss(0, &summary.loss, &mut out).unwrap();
+        measuring.verdicts(0, &[], &[], false, &mut out).unwrap();
+        measuring.verdicts(0, &[], &[], true, &mut out).unwrap();
         measuring.summary(&summary, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), measuring.measured())
     }
@@ -280,9 +287,9 @@ mod tests {
     #[test]
     fn measures_the_same_whatever_is_shown() {
         for (stream, all, letters) in [
-            (true, true, "oococcttoFFLS".len()),
-            (true, false, "ttFFLS".len()),
-            (false, false, "S".len()),
+            (true, true, "oococcttoFFLvVS".len()),
+            (true, false, "ttFFLvVS".len()),
+            (false, false, "VS".len()),
         ] {
             let (out, measured) = shown(stream, all);
             // Each event, unless it is a detail that was not asked for.
@@ -293,6 +300,7 @@ mod tests {
             assert_eq!(measured.failures["eaddrnotavail"], 7);
             assert_eq!(measured.nameless, 1);
             assert_eq!(measured.lost, 3);
+            assert_eq!(measured.utilization, Some(0.0), "no pool is no level");
         }
     }
 

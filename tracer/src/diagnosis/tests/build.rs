@@ -8,7 +8,9 @@ use crate::event::{Cause, Error, Owner, TcpState};
 use crate::host::process::Identity;
 use crate::host::sysctl::{PortRange, TwReuse};
 use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Capacity, Ends, Failed, Forecast, Holder, Pool, PoolId, Rates, States};
+use crate::ledger::pool::{
+    Capacity, Elsewhere, Ends, Failed, Forecast, Holder, Pool, PoolId, Rates, States,
+};
 
 /// The moment all pools are of.
 pub(in crate::diagnosis) const NOW_NS: u64 = 10_000_000_000_000;
@@ -191,5 +193,47 @@ pub(in crate::diagnosis) fn leaking(comm: &str, pid: u32, open: u64, rate: f64) 
             peak: rate,
         },
         ..holder(comm, pid, &[(TcpState::Established, open)])
+    }
+}
+
+/// bind() to port 0 that found none.
+pub(in crate::diagnosis) const EXHAUSTED_BIND: (u16, Cause) = (98, Cause::PortsExhausted);
+
+/// A failed bind() of a process.
+pub(in crate::diagnosis) fn bind(
+    src: [u8; 4],
+    (comm, pid): (&str, u32),
+    what: (u16, Cause),
+    count: u64,
+) -> Elsewhere {
+    Elsewhere {
+        netns: pool_id(0).netns,
+        src: IpAddr::from(src),
+        sport: 0,
+        failed: Failed {
+            bind: true,
+            ..failed(comm, pid, what, count)
+        },
+    }
+}
+
+/// A pool full of TIME_WAITs of one program, which also gets the error.
+pub(in crate::diagnosis) fn burnt(comm: &str, dport: u16) -> Pool {
+    let holder = churning(comm, 1, &[(TcpState::TimeWait, 28_200)], 30_000, 1_400.0);
+    Pool {
+        lifetime_ns: Some((1_200_000, 8_000_000)),
+        ..failing(dport, &[holder], &[failed(comm, 1, EXHAUSTED, 900)])
+    }
+}
+
+/// The same pool in a namespace with another range.
+pub(in crate::diagnosis) fn small((low, high): (u16, u16), pool: Pool) -> Pool {
+    Pool {
+        capacity: Some(Capacity {
+            range: (low, high),
+            reserved: 0,
+            blocked: 0,
+        }),
+        ..pool
     }
 }

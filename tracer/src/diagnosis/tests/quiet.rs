@@ -4,6 +4,7 @@ use super::build::{EXHAUSTED, NOW_NS, churning, failed, failing, holder, namespa
 use super::verdicts;
 use crate::diagnosis::Urgency;
 use crate::event::TcpState::{Established, TimeWait};
+use crate::host::sysctl::TwReuse;
 use crate::ledger::pool::{Capacity, Forecast, Holder, Pool, Rates};
 
 const THOUSAND: Option<Capacity> = Some(Capacity {
@@ -127,4 +128,26 @@ fn failures_fade() {
     assert_eq!(after(30), Some(Urgency::Failing));
     assert_eq!(after(90), Some(Urgency::Watch));
     assert_eq!(after(900), None);
+}
+
+#[test]
+fn time_waits_that_connect_may_take_over_are_in_nobodys_way() {
+    let loopback = |reuse| {
+        let mut namespace = namespace("host");
+        namespace.tw_reuse = Some(reuse);
+        let mut pool = Pool {
+            capacity: THOUSAND,
+            forecast: Some(Forecast {
+                made_ns: NOW_NS,
+                dry_in_s: None,
+                settles_at: Some(50.0),
+            }),
+            ..pool(&[churning("app", 1, &[(TimeWait, 950)], 9_000, 50.0)])
+        };
+        pool.id.dst = std::net::IpAddr::from([127, 0, 0, 1]);
+        verdicts(&[pool], &[], &namespace).is_empty()
+    };
+    assert!(loopback(TwReuse::LoopbackOnly));
+    assert!(loopback(TwReuse::On));
+    assert!(!loopback(TwReuse::Off));
 }

@@ -1,6 +1,7 @@
 /*! What a verdict says: numbers, lines, myths and trade-offs. */
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::build::{
     DEFAULT, EXHAUSTED, churning, failed, failing, holder, leaking, namespace, unknown,
@@ -8,6 +9,7 @@ use super::build::{
 use super::verdicts;
 use crate::diagnosis::{Kind, Verdict};
 use crate::event::TcpState::{Established, TimeWait};
+use crate::host::process::Identity;
 use crate::host::sysctl::TwReuse;
 use crate::ledger::dump::Namespace;
 use crate::ledger::pool::Pool;
@@ -212,4 +214,26 @@ fn sentences_end_and_are_not_long() {
             assert!(!text.contains("  "), "{text}");
         }
     }
+}
+
+#[test]
+fn a_pod_gets_the_safe_sysctl_in_its_manifest_and_a_warning_for_the_other() {
+    let mut pool = burnt();
+    for holder in &mut pool.holders {
+        holder.who = Arc::new(Identity {
+            pod: Some("8d8c8b8a-0000-4000-8000-000000000000".to_owned()),
+            ..Identity::default()
+        });
+    }
+    let verdict = one(pool, &namespace("pid 1 app"));
+    let named = |name| {
+        let mut remedies = verdict.remedies.iter();
+        remedies.find(|remedy| remedy.name == name).unwrap()
+    };
+    let reuse = named("tw_reuse");
+    assert!(reuse.trade_off.contains("--allowed-unsafe-sysctls"));
+    let range = named("range");
+    assert!(!range.trade_off.contains("unsafe"));
+    let value = "    value: \"1024 65535\"";
+    assert_eq!(range.lines.last().map(String::as_str), Some(value));
 }
