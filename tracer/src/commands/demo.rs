@@ -13,10 +13,14 @@ use tokio::sync::oneshot;
 
 use self::drive::drive;
 use self::judge::findings;
+use self::plain::Plain;
+use super::books;
 use super::watch::{Stop, attach, say, view};
 use crate::cli::{DemoArgs, Format};
 use crate::host::process::Identities;
+use crate::kernel::hooks::NONE;
 use crate::kernel::probes::Options;
+use crate::ledger::Feed;
 use crate::sandbox::{Pair, Settings, Side};
 use crate::source::Source as _;
 use crate::stream::filter::Filter;
@@ -25,6 +29,7 @@ use crate::stream::pump::Pump;
 
 mod drive;
 mod judge;
+mod plain;
 mod scenario;
 
 /// Most text that waits for standard output.
@@ -63,11 +68,25 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let pid = client.pid();
     let mut source = attach(&Options {
         namespaces: vec![pair.inode(Side::Client)],
-        ends: args.output == Format::Json,
+        // For the books; shown is neither an open nor a close.
+        all: true,
         ..Options::default()
     })?;
+    let feed = Feed {
+        opens: true,
+        ends: source
+            .about()
+            .backend
+            .get("time_wait_end")
+            .map(String::as_str)
+            != Some(NONE),
+    };
+    let mut books = books::open(feed, &[pair.inode(Side::Client)])?;
     let output = Output::stdout(OUTPUT_BYTES).context("cannot use standard output")?;
-    let mut view = view(args.output, false, false, source.about());
+    let mut view = Plain {
+        view: view(args.output, false, false, source.about()),
+        verdicts: args.output == Format::Json,
+    };
     say("tracing as `tracer watch` does; Ctrl-C ends");
     let (tell, mut told) = oneshot::channel();
     let driver = thread::spawn({
@@ -83,9 +102,9 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let summary = Pump {
         people: &mut Identities::new(),
         filter: &Filter::default(),
-        view: &mut *view,
+        view: &mut view,
         output: &output,
-        books: None,
+        books: Some(&mut books),
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

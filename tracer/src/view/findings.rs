@@ -37,7 +37,11 @@ pub struct Findings {
     pub client: u32,
     /// Failures the client counted itself.
     pub counted: u64,
-    /// What it amounts to.
+    /// The diagnosis' first verdict, by its name.
+    pub diagnosed: &'static str,
+    /// The process it names first; 0 for none.
+    pub blamed: u32,
+    /// What it amounts to: begins with the name of the verdict that is right.
     pub verdict: &'static str,
     /// What helps.
     pub remedy: &'static str,
@@ -69,6 +73,13 @@ impl Findings {
                 grouped(self.time_waits),
                 grouped(waiting)
             ));
+        }
+        let right = self.verdict.split(':').next().unwrap_or_default();
+        if self.diagnosed != right {
+            list.push(format!("the diagnosis is {}, not {right}", self.diagnosed));
+        }
+        if self.blamed != self.client {
+            list.push(format!("the diagnosis names process {} first", self.blamed));
         }
         if self.lost > 0 {
             list.push(format!("{} events were lost", grouped(self.lost)));
@@ -187,6 +198,8 @@ mod tests {
             holdings: BTreeMap::from([(tcp_state::TIME_WAIT, 1000)]),
             client: 4242,
             counted: 50,
+            diagnosed: "churn",
+            blamed: 4242,
             verdict: "churn",
             remedy: "reuse",
         }
@@ -236,9 +249,10 @@ found
             client: 1,
             lost: 3,
             time_waits: 999,
+            diagnosed: "leak",
             ..findings()
         };
-        assert_eq!(wrong.disagreements().len(), 4);
+        assert_eq!(wrong.disagreements().len(), 6);
         let text = text(&wrong);
         assert!(!text.contains("agree"), "{text}");
         assert!(

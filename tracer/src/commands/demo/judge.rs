@@ -49,6 +49,8 @@ pub(super) fn findings(
         .filter(|_| destination.is_none());
     let time_waits = summary.rows.iter().filter(|row| row.owner.tgid == client);
     let (verdict, remedy) = words(scenario);
+    let first = summary.judgement.verdicts.first();
+    let blamed = first.and_then(|first| first.culprits.first());
     Ok(Findings {
         culprit: culprit.owner,
         src,
@@ -61,6 +63,8 @@ pub(super) fn findings(
         holdings,
         client,
         counted: known.report.failures(),
+        diagnosed: first.map_or("none", |first| first.kind.name()),
+        blamed: blamed.map_or(0, |holder| holder.owner.tgid),
         verdict,
         remedy,
     })
