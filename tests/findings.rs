@@ -46,6 +46,14 @@ pub(crate) fn verdicts(lines: &[Value], netns: u32) -> Vec<&Value> {
         .collect()
 }
 
+/// The most urgent verdict of the last judgement, which must be there.
+pub(crate) fn last_verdict(lines: &[Value], netns: u32) -> &Value {
+    let verdicts = verdicts(lines, netns);
+    let last = verdicts.last().expect("no verdict");
+    let mut together = verdicts.iter().filter(|line| line["ts"] == last["ts"]);
+    together.next().expect("the last one is among them")
+}
+
 /// The verdicts that call for something to be done at once.
 pub(crate) fn alarms(lines: &[Value], netns: u32) -> Vec<&Value> {
     let mut verdicts = verdicts(lines, netns);

@@ -11,7 +11,7 @@ use tracer::sandbox::{CLIENT_V4, Process, SERVER_V4, SERVER_V6, SILENT_V4, Setti
 use tracer_ebpf::tcp_state;
 
 use crate::Scenario;
-use crate::findings::{assert_verdict, number, pool, pools, verdicts};
+use crate::findings::{assert_verdict, last_verdict, number, pool, pools, verdicts};
 use crate::trace::{Trace, Tracer, program};
 use crate::world::{SOON, Skip, World, find, own_program, server_v4};
 
@@ -294,8 +294,7 @@ fn leak_runs_dry() -> Result<(), Skip> {
 fn runs_dry(kind: &str, per_second: f64, then: Then) -> Result<(), Skip> {
     let (world, client, trace) = steady(2000, per_second, then)?;
     let netns = world.pair.inode(Side::Client);
-    let verdicts = verdicts(&trace.lines, netns);
-    let verdict = verdicts.last().expect("no verdict");
+    let verdict = last_verdict(&trace.lines, netns);
     assert_verdict(verdict, kind, &client, server_v4());
     let foretold = &verdict["foretold"];
     assert_ne!(foretold, &Value::Null, "{verdict}");
