@@ -7,7 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use tracer_ebpf::tcp_state;
 
 use super::escape;
+use crate::diagnosis::{Kind, Verdict};
 use crate::event::{Cause, Error, Owner, TcpState};
+
+/// Columns of a line.
+const WIDTH: usize = 80;
+
+/// Columns before what a line says.
+const INDENT: usize = 15;
 
 /// Sockets by state ([`tcp_state`]).
 pub type Holdings = BTreeMap<u8, usize>;
@@ -37,14 +44,10 @@ pub struct Findings {
     pub client: u32,
     /// Failures the client counted itself.
     pub counted: u64,
-    /// The diagnosis' first verdict, by its name.
-    pub diagnosed: &'static str,
-    /// The process it names first; 0 for none.
-    pub blamed: u32,
-    /// What it amounts to: begins with the name of the verdict that is right.
-    pub verdict: &'static str,
-    /// What helps.
-    pub remedy: &'static str,
+    /// The diagnosis' first verdict.
+    pub verdict: Option<Verdict>,
+    /// The one that is right.
+    pub right: Kind,
 }
 
 impl Findings {
@@ -74,12 +77,16 @@ impl Findings {
                 grouped(waiting)
             ));
         }
-        let right = self.verdict.split(':').next().unwrap_or_default();
-        if self.diagnosed != right {
-            list.push(format!("the diagnosis is {}, not {right}", self.diagnosed));
+        let right = self.right.name();
+        let diagnosed = self.verdict.as_ref().map(|verdict| verdict.kind.name());
+        if diagnosed != Some(right) {
+            let diagnosed = diagnosed.unwrap_or("none");
+            list.push(format!("the diagnosis is {diagnosed}, not {right}"));
         }
-        if self.blamed != self.client {
-            list.push(format!("the diagnosis names process {} first", self.blamed));
+        let blamed = self.verdict.as_ref().and_then(|it| it.culprits.first());
+        let blamed = blamed.map_or(0, |holder| holder.owner.tgid);
+        if blamed != self.client {
+            list.push(format!("the diagnosis names process {blamed} first"));
         }
         if self.lost > 0 {
             list.push(format!("{} events were lost", grouped(self.lost)));
@@ -146,9 +153,28 @@ impl Findings {
         for disagreement in disagreements {
             writeln!(out, "  WRONG        {disagreement}")?;
         }
-        writeln!(out, "  verdict      {}", self.verdict)?;
-        writeln!(out, "  remedy       {}", self.remedy)
+        let Some(verdict) = &self.verdict else {
+            return Ok(());
+        };
+        // That calls failed stands above.
+        let why = verdict.evidence.iter().find(|why| !why.contains("failed"));
+        let why = why.map_or("", String::as_str);
+        lines(out, "verdict", &format!("{}: {why}", verdict.kind.name()))?;
+        match verdict.remedies.first() {
+            Some(remedy) => lines(out, "remedy", &remedy.what),
+            None => Ok(()),
+        }
     }
+}
+
+/// A sentence after its label.
+fn lines(out: &mut impl Write, label: &str, sentence: &str) -> io::Result<()> {
+    let sentence = escape::terminal(sentence.as_bytes());
+    for (index, line) in textwrap::wrap(&sentence, WIDTH - INDENT).iter().enumerate() {
+        let label = if index == 0 { label } else { "" };
+        writeln!(out, "  {label:<11}  {line}")?;
+    }
+    Ok(())
 }
 
 fn name(state: u8) -> &'static str {
@@ -177,11 +203,15 @@ mod tests {
     use tracer_ebpf::tcp_state;
 
     use super::Findings;
+    use crate::diagnosis::Kind;
     use crate::event::{Cause, Error, Owner, TaskName};
+    use crate::view::sample::churn;
 
     fn findings() -> Findings {
         let mut comm = [0; 16];
         comm[..12].copy_from_slice(b"churning-app");
+        let mut verdict = churn();
+        verdict.culprits[0].owner.tgid = 4242;
         Findings {
             culprit: Owner {
                 tgid: 4242,
@@ -198,10 +228,8 @@ mod tests {
             holdings: BTreeMap::from([(tcp_state::TIME_WAIT, 1000)]),
             client: 4242,
             counted: 50,
-            diagnosed: "churn",
-            blamed: 4242,
-            verdict: "churn",
-            remedy: "reuse",
+            verdict: Some(verdict),
+            right: Kind::Churn,
         }
     }
 
@@ -220,8 +248,9 @@ found
   pool         1,000/1,000 ports used, full: TIME_WAIT 1,000
   failed       50 \u{d7} EADDRNOTAVAIL, cause ports_exhausted
   check        the client counted 50 failures too: they agree
-  verdict      churn
-  remedy       reuse
+  verdict      churn: 960 of 1,000 ports are in TIME_WAIT, 60 s each.
+  remedy       Keep connections open and reuse them: a pool of 20 is enough for
+               this rate.
 ";
         assert_eq!(text(&findings()), expected);
     }
@@ -249,7 +278,7 @@ found
             client: 1,
             lost: 3,
             time_waits: 999,
-            diagnosed: "leak",
+            right: Kind::Leak,
             ..findings()
         };
         assert_eq!(wrong.disagreements().len(), 6);

@@ -48,9 +48,6 @@ pub(super) fn findings(
         .max()
         .filter(|_| destination.is_none());
     let time_waits = summary.rows.iter().filter(|row| row.owner.tgid == client);
-    let (verdict, remedy) = words(scenario);
-    let first = summary.judgement.verdicts.first();
-    let blamed = first.and_then(|first| first.culprits.first());
     Ok(Findings {
         culprit: culprit.owner,
         src,
@@ -63,35 +60,7 @@ pub(super) fn findings(
         holdings,
         client,
         counted: known.report.failures(),
-        diagnosed: first.map_or("none", |first| first.kind.name()),
-        blamed: blamed.map_or(0, |holder| holder.owner.tgid),
-        verdict,
-        remedy,
+        verdict: summary.judgement.verdicts.first().cloned(),
+        right: scenario.verdict(),
     })
-}
-
-/// Verdict and remedy.
-fn words(scenario: Scenario) -> (&'static str, &'static str) {
-    match scenario {
-        Scenario::Churn => (
-            "churn: a closed connection holds its port for 60 s more",
-            "reuse connections: a pool, keep-alive",
-        ),
-        Scenario::Leak => (
-            "leak: open connections pile up; no sysctl helps",
-            "close each when done, or share one",
-        ),
-        Scenario::CloseWait => (
-            "close_wait: the peer closed, the client does not; no sysctl helps",
-            "close each socket once read() returns 0, on every path",
-        ),
-        Scenario::Bound => (
-            "bound: a port taken by bind() is lost to every destination",
-            "set IP_BIND_ADDRESS_NO_PORT before bind()",
-        ),
-        Scenario::Collision => (
-            "collision: the source port is in use, all others are free",
-            "let connect() choose the port: no bind() to a port",
-        ),
-    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tracer_ebpf::tcp_state;
 
 use crate::cli::Scenario;
+use crate::diagnosis::Kind;
 use crate::sandbox::workload::{BindFirst, Collide, Connect, Manner, Serve, Then, Work};
 use crate::sandbox::{CLIENT_V4, SERVER_V4};
 
@@ -26,6 +27,17 @@ impl Scenario {
             Self::CloseWait => "unclosing-app",
             Self::Bound => "binding-app",
             Self::Collision => "pinned-app",
+        }
+    }
+
+    /// The verdict that is right.
+    pub(super) fn verdict(self) -> Kind {
+        match self {
+            Self::Churn => Kind::Churn,
+            Self::Leak => Kind::Leak,
+            Self::CloseWait => Kind::CloseWait,
+            Self::Bound => Kind::Bound,
+            Self::Collision => Kind::Collision,
         }
     }
 
