@@ -196,6 +196,6 @@ mod tests {
     fn memory_is_what_the_limits_say() {
         assert!(size_of::<Row>() <= 4_000);
         assert!(size_of::<Account>() <= 1_000);
-        assert!(size_of::<Change>() <= 80);
+        assert!(size_of::<Change>() <= 96);
     }
 }

@@ -3,7 +3,8 @@ A namespace's rows against its dump.
 
 An event in the time a dump took may be in it or not. So the rule is: events
 before `began_ns` are in the dump, events after `ended_ns` are not, and those
-between are taken to be in it; by as many as there were of them in a pool, in
+between are taken to be in it, unless the dump has the connection they end as
+open; by as many as there were of them in a pool, in
 this dump or the one before, ledger and list may differ without being called
 drift. What was folded before the dump came, although it happened after it, is
 taken back first and folded again afterwards.
@@ -11,7 +12,7 @@ taken back first and folded again afterwards.
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use super::account::WAITS;
 use super::books::{Ledger, reusable};
@@ -21,7 +22,7 @@ use super::pool::{OwnerId, PoolId};
 use super::reconcile::{Listing, Look};
 use super::row::Row;
 use super::space::{Change, is_connected};
-use crate::event::Owner;
+use crate::event::{Owner, TcpState};
 
 impl Ledger {
     /// Takes over what the kernel lists of a namespace: afterwards the states of its pools are
@@ -68,10 +69,11 @@ impl Ledger {
             self.drift.left += drift.max(0).unsigned_abs();
             row.look_ahead(dump.ended_ns, space.capacity(id), reusable(space, id));
         }
-        changes.retain(|change| change.at_ns > dump.ended_ns);
-        for change in &changes {
-            self.redo(change, change.more);
+        let mut ended = HashSet::default();
+        for change in changes.iter().filter(|one| one.at_ns >= dump.began_ns) {
+            self.go_on(change, dump, &mut ended);
         }
+        changes.retain(|change| change.at_ns > dump.ended_ns);
         self.spaces.entry(netns).or_default().keep_changes(changes);
     }
 
@@ -138,6 +140,41 @@ impl Ledger {
                     listing.join(id, socket, &states);
                 }
             }
+        }
+    }
+
+    /// Folds a change again that the dump, begun before it, does not have. Whether it has the end of
+    /// a connection that it met while it ran is told by the connection's cookie; `ended` are those
+    /// it had as open.
+    fn go_on(&mut self, change: &Change, dump: &Dump, ended: &mut HashSet<u64>) {
+        let is_within = change.at_ns <= dump.ended_ns;
+        let space = self.spaces.entry(dump.namespace.inode).or_default();
+        let is_known = change.cookie.is_some() && space.lists_all();
+        let is_wait = WAITS.contains(&change.state);
+        // What ends one that was open: the taking of it, or its TIME_WAIT.
+        let is_first = change.more == is_wait
+            && space.lists_open(change.cookie)
+            && change.cookie.is_some_and(|cookie| ended.insert(cookie));
+        match (change.more, is_wait) {
+            // An end of an open one.
+            (false, false) if is_first || (!is_within && !is_known) => self.redo(change, false),
+            (false, false) => {}
+            (true, true) => {
+                if is_first {
+                    // It began and ended while the dump ran, or no event told that it was open.
+                    let open = Change {
+                        state: TcpState::Established,
+                        ..*change
+                    };
+                    self.redo(&open, false);
+                }
+                let was_open = change.cookie.is_some_and(|cookie| ended.contains(&cookie));
+                if was_open || !is_within {
+                    self.redo(change, true);
+                }
+            }
+            _ if !is_within => self.redo(change, change.more),
+            _ => {}
         }
     }
 

@@ -37,6 +37,14 @@ const CLOSED_BY_PEER: [TcpState; 6] = [
     TcpState::FinWait2,
 ];
 
+/// What a connection may be in when this side ends it.
+fn closing(closer: Option<Closer>) -> &'static [TcpState] {
+    match closer {
+        Some(Closer::Peer) => &CLOSED_BY_PEER,
+        _ => &CLOSED_BY_US,
+    }
+}
+
 /// An event on its way into a row.
 pub(super) struct Fold<'a> {
     pub(super) row: &'a mut Row,
@@ -95,7 +103,9 @@ impl Fold<'_> {
             Phase::Before => {}
             Phase::Within => {
                 self.row.unsure += 1;
-                if is_open {
+                if is_open && self.was_listed_open() {
+                    self.finish(closing(closer), false);
+                } else if is_open {
                     self.explain(false);
                 }
             }
@@ -110,11 +120,7 @@ impl Fold<'_> {
                     // It was open before tracing: a dump told of it.
                     self.row.adopted = self.row.adopted.saturating_sub(1);
                 }
-                let states = match closer {
-                    Some(Closer::Peer) => CLOSED_BY_PEER,
-                    _ => CLOSED_BY_US,
-                };
-                self.finish(&states, false);
+                self.finish(closing(closer), false);
             }
         }
     }
@@ -143,6 +149,13 @@ impl Fold<'_> {
             // A mini-socket in FIN_WAIT2 too: the peer's FIN, which no event tells, mostly comes
             // within a round trip. Where it does not, the next dump says so.
             Phase::After => self.begin(TcpState::TimeWait, true),
+            Phase::Within if self.was_listed_open() => {
+                self.row.unsure += 1;
+                if !self.feed.opens {
+                    self.take(&CLOSED_BY_US);
+                }
+                self.begin(TcpState::TimeWait, true);
+            }
             Phase::Before | Phase::Within => {
                 if phase == Phase::Within {
                     self.row.unsure += 1;
@@ -246,7 +259,12 @@ impl Fold<'_> {
             None if self.event.ownership == Ownership::Seen => return false,
             None => 0,
         };
-        self.space.counted(opened_ns, phase)
+        self.space.counted(opened_ns, self.event.cookie, phase)
+    }
+
+    /// Whether the dump that ran when this happened has the connection as still open.
+    fn was_listed_open(&self) -> bool {
+        self.space.lists_open(self.event.cookie)
     }
 
     fn count_opened(&mut self) {
@@ -307,6 +325,7 @@ impl Fold<'_> {
             at_ns: self.event.ts_ns,
             pool: self.row.id,
             owner,
+            cookie: self.event.cookie,
             state,
             more,
         });

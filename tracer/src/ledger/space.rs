@@ -5,13 +5,18 @@ use std::net::IpAddr;
 
 use foldhash::{HashMap, HashSet};
 
+use super::account::WAITS;
 use super::dump::{Dump, Listed, Namespace};
 use super::pool::{Capacity, OwnerId, PoolId};
 use crate::event::TcpState;
 
-/// Most changes kept of one namespace between two dumps, at 80 bytes each: 1.3 MB. With more, the
+/// Most changes kept of one namespace between two dumps, at 96 bytes each: 1.6 MB. With more, the
 /// next dump cannot tell drift from what it raced with, and reports none.
 const MOST_CHANGES: usize = 16_384;
+
+/// Most open connections of a dump remembered by their cookies until the next but one, at about
+/// 20 bytes each: 1.3 MB a dump. With more, those that began while it ran are taken to be not in it.
+const MOST_LISTED: usize = 65_536;
 
 /// Changes of a namespace nobody dumps are kept this long.
 const KEEP_NS: u64 = 5_000_000_000;
@@ -22,6 +27,7 @@ pub(super) struct Change {
     pub(super) at_ns: u64,
     pub(super) pool: PoolId,
     pub(super) owner: OwnerId,
+    pub(super) cookie: Option<u64>,
     pub(super) state: TcpState,
     pub(super) more: bool,
 }
@@ -43,6 +49,9 @@ pub(super) struct Space {
     /// Began and ended, of the last dump and of the one before.
     pub(super) dumped: Option<(u64, u64)>,
     pub(super) dumped_before: Option<(u64, u64)>,
+    /// Cookies of the open connections in those dumps.
+    listed: HashSet<u64>,
+    listed_before: HashSet<u64>,
     /// The rows of this namespace.
     pub(super) pools: Vec<PoolId>,
     listeners: HashSet<(u16, IpAddr)>,
@@ -68,12 +77,25 @@ impl Space {
 
     /// Whether a connection that began at `opened_ns` and changes in `phase` had been counted by a
     /// dump before that change.
-    pub(super) fn counted(&self, opened_ns: u64, phase: Phase) -> bool {
-        let dump = match phase {
-            Phase::After => self.dumped,
-            Phase::Before | Phase::Within => self.dumped_before,
+    pub(super) fn counted(&self, opened_ns: u64, cookie: Option<u64>, phase: Phase) -> bool {
+        let (dump, listed) = match phase {
+            Phase::After => (self.dumped, &self.listed),
+            Phase::Before | Phase::Within => (self.dumped_before, &self.listed_before),
         };
-        dump.is_some_and(|(began, _)| opened_ns < began)
+        dump.is_some_and(|(began, ended)| {
+            opened_ns < began
+                || opened_ns <= ended && cookie.is_some_and(|cookie| listed.contains(&cookie))
+        })
+    }
+
+    /// Whether the last dump has this connection as open.
+    pub(super) fn lists_open(&self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.listed.contains(&cookie))
+    }
+
+    /// Whether it is known of every connection if the last dump has it as open.
+    pub(super) fn lists_all(&self) -> bool {
+        self.listed.len() < MOST_LISTED
     }
 
     /// Whether a socket of this local address holds a port of a pool: it was not accepted, and its
@@ -102,10 +124,16 @@ impl Space {
         self.dumped = Some((dump.began_ns, dump.ended_ns));
         self.listeners.clear();
         self.blocked.clear();
+        std::mem::swap(&mut self.listed, &mut self.listed_before);
+        self.listed.clear();
         let mut connected: HashSet<u16> = HashSet::default();
         for socket in &dump.sockets {
             let port = socket.local.port();
             if is_connected(socket) {
+                let is_open = !WAITS.contains(&socket.state);
+                if is_open && socket.cookie != 0 && self.listed.len() < MOST_LISTED {
+                    self.listed.insert(socket.cookie);
+                }
                 if self.bound.contains_key(&port) {
                     connected.insert(port);
                 }

@@ -424,3 +424,53 @@ fn owners_are_those_of_events_and_of_proc_alike() {
     assert_eq!(held(&pool(&ledger, START, 80), 0, TcpState::TimeWait), 1);
     assert_eq!(pool(&ledger, START, 80).id, pool_id(80));
 }
+
+/// A connection the dump met open, and whose end came before the dump was folded: each way it can
+/// lie to the dump's time, both feeds.
+#[test]
+fn a_connection_listed_as_open_ends_once() {
+    let began = START + 10 * SECOND;
+    let ended = began + MS;
+    for feed in [WATCH, ALL] {
+        for (opened_ns, closed_ns) in [
+            (START, began + MS / 2),
+            (START, ended + MS),
+            (began + MS / 4, began + MS / 2),
+            (began + MS / 4, ended + MS),
+        ] {
+            for is_folded_late in [false, true] {
+                let mut ledger = ledger(feed);
+                ledger.dump(&dump(START - SECOND, Vec::new()));
+                let about = |kind, at_ns| Event {
+                    cookie: Some(7),
+                    duration_ns: Some(at_ns - opened_ns),
+                    ..event(kind, at_ns, 1, 32_000, 80)
+                };
+                let mut events = vec![about(Kind::TimeWait, closed_ns)];
+                if feed.opens {
+                    events.insert(0, about(Kind::Closed, closed_ns));
+                    tell(&mut ledger, &about(Kind::Opened, opened_ns));
+                }
+                let mut open = listed(TcpState::Established, Some(1), 32_000, 80);
+                open.cookie = 7;
+                let dump = dump(ended, vec![open]);
+                if is_folded_late {
+                    ledger.dump(&dump);
+                }
+                for event in &events {
+                    tell(&mut ledger, event);
+                }
+                if !is_folded_late {
+                    ledger.dump(&dump);
+                }
+                let pools = pool(&ledger, ended + SECOND, 80);
+                assert_eq!(
+                    (held(&pools, 1, TcpState::TimeWait), pools.used()),
+                    (1, 1),
+                    "{feed:?}, opened {opened_ns}, closed {closed_ns}, late {is_folded_late}: {:?}",
+                    pools.states
+                );
+            }
+        }
+    }
+}

@@ -23,7 +23,7 @@ pub struct Ask {
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A reading may take one part in this many of the time.
-const SHARE: u32 = 50;
+const SHARE: u32 = 200;
 
 struct Reading {
     dumps: Vec<Dump>,
