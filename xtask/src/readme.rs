@@ -78,7 +78,8 @@ fn commands(text: &str) -> Vec<Vec<String>> {
         let words: Vec<String> = line
             .split_whitespace()
             .take_while(|word| !word.starts_with(['|', '>', '&', '#', ';', '<']))
-            .map(str::to_owned)
+            // A quoted word without blanks, as a shell would hand it over.
+            .map(|word| word.trim_matches('\'').to_owned())
             .collect();
         let ours = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["cargo", "xtask", _, ..] => true,
@@ -129,7 +130,7 @@ mod tests {
     fn commands_are_found_in_code_blocks_only() {
         let text = "cargo xtask no\n```console\n$ sudo cargo run --release -- demo churn | less\n\
                     tracer  pid 12 failed\n# cargo xtask test --setup   # all of it\n\
-                    tracer run --record f -- curl -s host\nls\n```\ntracer top\n\n    tracer doctor    what is missing\n";
+                    tracer run --record 'f' -- curl -s host\nls\n```\ntracer top\n\n    tracer doctor    what is missing\n";
         let found: Vec<_> = commands(text).iter().map(|words| words.join(" ")).collect();
         assert_eq!(
             found,
