@@ -8,11 +8,12 @@ use crate::ledger::{Feed, Ledger, Limits};
 use crate::stream::books::Books;
 use crate::stream::survey::{Ask, Survey};
 
-/// Opens the books on these namespaces, or on all, for the events that `feed` names.
+/// Opens the books on these namespaces, or on all, for the events that `feed` names; `partial` when
+/// the kernel side leaves some of them out.
 ///
 /// # Errors
 /// When no thread can be started to read the lists of sockets.
-pub fn open(feed: Feed, namespaces: &[u32]) -> anyhow::Result<Books> {
+pub fn open(feed: Feed, namespaces: &[u32], partial: bool) -> anyhow::Result<Books> {
     let mut people = Identities::new();
     let survey = Survey::start(move |what: &Ask| {
         let only = Some(what.namespaces.as_slice()).filter(|only| !only.is_empty());
@@ -31,5 +32,6 @@ pub fn open(feed: Feed, namespaces: &[u32]) -> anyhow::Result<Books> {
         Ledger::new(Limits::new(feed)),
         survey,
         namespaces.to_vec(),
+        partial,
     ))
 }

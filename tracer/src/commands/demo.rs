@@ -81,7 +81,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             .map(String::as_str)
             != Some(NONE),
     };
-    let mut books = books::open(feed, &[pair.inode(Side::Client)])?;
+    let mut books = books::open(feed, &[pair.inode(Side::Client)], false)?;
     let output = Output::stdout(OUTPUT_BYTES).context("cannot use standard output")?;
     let mut view = Plain {
         view: view(args.output, false, false, source.about()),

@@ -45,6 +45,7 @@ impl<'a> Wanted<'a> {
                 pids: filters.pid.clone(),
                 comms: filters.comm.clone(),
                 containers: filters.container.clone(),
+                destinations: Vec::new(),
             },
             namespaces,
         })

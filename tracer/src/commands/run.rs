@@ -103,7 +103,7 @@ async fn follow(
         != Some(NONE);
     let feed = Feed { opens: true, ends };
     // Of all namespaces: where the command's connections will be is not known yet.
-    let mut books = books::open(feed, &[])?;
+    let mut books = books::open(feed, &[], true)?;
     let stream = args.all || args.output == Format::Json;
     let mut measuring = Measuring::new(view, stream, args.all);
     let quiet = Quiet::new();

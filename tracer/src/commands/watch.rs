@@ -66,11 +66,12 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
         opens: options.all,
         ends: options.ends,
     };
-    let mut books = books::open(feed, &options.namespaces)?;
+    let filter = filter(&args.filters);
+    let mut books = books::open(feed, &options.namespaces, filter.is_in_kernel())?;
     let mut view = view(args.output, args.each, args.all, source.about());
     let mut pump = Pump {
         people: &mut Identities::new(),
-        filter: &filter(&args.filters),
+        filter: &filter,
         view: &mut *view,
         output: &output,
         books: Some(&mut books),
@@ -180,6 +181,11 @@ fn filter(filters: &Filters) -> Filter {
         pids: filters.pid.clone(),
         comms: filters.comm.clone(),
         containers: filters.container.clone(),
+        destinations: filters
+            .dst
+            .iter()
+            .map(|dst| (dst.network, dst.port))
+            .collect(),
     }
 }
 

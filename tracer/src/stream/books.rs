@@ -43,6 +43,8 @@ pub struct Books {
     survey: Survey,
     pending: Option<Vec<Dump>>,
     namespaces: Vec<u32>,
+    /// Whether the source leaves out events of sockets that readings have.
+    partial: bool,
     /// Owners of sockets that were found among the processes, by cookie: only of sockets that
     /// opened before tracing, as long as they are there.
     found: HashMap<u64, (Owner, Arc<Identity>)>,
@@ -54,13 +56,15 @@ pub struct Books {
 }
 
 impl Books {
-    /// Of these namespaces, or of all.
-    pub fn new(ledger: Ledger, survey: Survey, namespaces: Vec<u32>) -> Self {
+    /// Of these namespaces, or of all. With `partial` the source leaves events out, and what
+    /// readings have more is no drift.
+    pub fn new(ledger: Ledger, survey: Survey, namespaces: Vec<u32>, partial: bool) -> Self {
         Self {
             ledger,
             survey,
             pending: None,
             namespaces,
+            partial,
             found: HashMap::default(),
             nameless: true,
             seen: HashMap::default(),
@@ -140,7 +144,12 @@ impl Books {
     /// How things stand.
     pub fn judge(&mut self, now_ns: u64) -> Judgement {
         self.ledger.advance(now_ns);
-        let pools = self.ledger.pools(now_ns);
+        let mut pools = self.ledger.pools(now_ns);
+        if self.partial {
+            for pool in &mut pools {
+                pool.drift = 0;
+            }
+        }
         let elsewhere = self.ledger.elsewhere();
         let verdicts = diagnose(&pools, &elsewhere, |inode| self.ledger.namespace(inode));
         Judgement { pools, verdicts }

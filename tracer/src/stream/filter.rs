@@ -1,8 +1,11 @@
 /*! The filters user space applies: those by owner, of which the kernel side knows only the pid. */
 
+use ipnet::IpNet;
+
 use super::books::Judgement;
 use crate::event::Owner;
 use crate::host::process::Identity;
+use crate::ledger::pool::PoolId;
 
 /// Longest task name the kernel keeps.
 const LONGEST_COMM: usize = tracer_ebpf::COMM_LEN - 1;
@@ -16,6 +19,9 @@ pub struct Filter {
     pub comms: Vec<String>,
     /// Start of a container id, or a part of a pod uid or cgroup path, any of which will do.
     pub containers: Vec<String>,
+    /// Destinations and their ports, any of which will do. The kernel side compares them for
+    /// events; the lists of sockets have all.
+    pub destinations: Vec<(IpNet, Option<u16>)>,
 }
 
 impl Filter {
@@ -40,19 +46,43 @@ impl Filter {
             mut verdicts,
         } = judgement;
         let wants = |owner: &Owner, who: &Identity| self.wants(owner) && self.wants_identity(who);
+        let by_owner =
+            !(self.pids.is_empty() && self.comms.is_empty() && self.containers.is_empty());
         pools.retain(|pool| {
+            if !by_owner {
+                return true;
+            }
             let mut holders = pool.holders.iter();
             let mut failures = pool.failures.iter();
             holders.any(|holder| wants(&holder.owner, &holder.who))
                 || failures.any(|failed| wants(&failed.owner, &failed.who))
         });
+        pools.retain(|pool| self.wants_pool(&pool.id));
+        // One on all destinations of a source is on those asked for too.
+        verdicts.retain(|verdict| verdict.pool.dport == 0 || self.wants_pool(&verdict.pool));
         verdicts.retain(|verdict| {
+            if !by_owner {
+                return true;
+            }
             let mut culprits = verdict.culprits.iter();
             let mut victims = verdict.victims.iter();
             culprits.any(|holder| wants(&holder.owner, &holder.who))
                 || victims.any(|failed| wants(&failed.owner, &failed.who))
         });
         Judgement { pools, verdicts }
+    }
+
+    /// Whether the pool is towards one of the destinations.
+    fn wants_pool(&self, pool: &PoolId) -> bool {
+        self.destinations.is_empty()
+            || self.destinations.iter().any(|(network, port)| {
+                network.contains(&pool.dst) && port.is_none_or(|port| port == pool.dport)
+            })
+    }
+
+    /// Whether the kernel side leaves events out that the lists of sockets have.
+    pub fn is_in_kernel(&self) -> bool {
+        !(self.pids.is_empty() && self.destinations.is_empty())
     }
 
     /// Whether the owner's identity is in one of the containers.
@@ -70,9 +100,10 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use super::Filter;
+    use super::{Filter, Judgement};
     use crate::event::{Owner, TaskName};
     use crate::host::process::Identity;
+    use crate::view::sample::churn;
 
     fn name(text: &str) -> TaskName {
         let mut name = [0; 16];
@@ -100,6 +131,31 @@ mod tests {
         assert!(!wants("work"));
         assert!(!wants(""));
         assert!(Filter::default().wants(&owner));
+    }
+
+    #[test]
+    fn a_destination_matches_pools_and_what_is_on_all() {
+        let filter = Filter {
+            destinations: vec![("10.0.0.0/24".parse().unwrap(), Some(5432))],
+            ..Filter::default()
+        };
+        let mut other = churn();
+        other.pool.dst = [10, 0, 1, 2].into();
+        let mut port = churn();
+        port.pool.dst = [10, 0, 0, 2].into();
+        port.pool.dport = 5433;
+        let mut bound = churn();
+        bound.pool.dport = 0;
+        let mut wanted = churn();
+        wanted.pool.dst = [10, 0, 0, 2].into();
+        wanted.pool.dport = 5432;
+        let judged = filter.judged(Judgement {
+            pools: Vec::new(),
+            verdicts: vec![other, port, bound, wanted],
+        });
+        let ports: Vec<u16> = judged.verdicts.iter().map(|one| one.pool.dport).collect();
+        assert_eq!(ports, [0, 5432]);
+        assert!(filter.is_in_kernel());
     }
 
     #[test]
