@@ -3,13 +3,14 @@ A namespace's rows against its dump.
 
 An event in the time a dump took may be in it or not. So the rule is: events
 before `began_ns` are in the dump, events after `ended_ns` are not, and those
-between are taken to be in it, unless the dump has the connection they end as
-open; by as many as there were of them in a pool, in
+between are in it as far as the list shows, by cookie, and where it cannot (old
+kernels) are taken to be; by as many as there were of them in a pool, in
 this dump or the one before, ledger and list may differ without being called
 drift. What was folded before the dump came, although it happened after it, is
 taken back first and folded again afterwards.
 */
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
@@ -69,9 +70,9 @@ impl Ledger {
             self.drift.left += drift.max(0).unsigned_abs();
             row.look_ahead(dump.ended_ns, space.capacity(id), reusable(space, id));
         }
-        let mut ended = HashSet::default();
+        let mut met = Met::new(&changes, dump);
         for change in changes.iter().filter(|one| one.at_ns >= dump.began_ns) {
-            self.go_on(change, dump, &mut ended);
+            self.go_on(change, dump, &mut met);
         }
         changes.retain(|change| change.at_ns > dump.ended_ns);
         self.spaces.entry(netns).or_default().keep_changes(changes);
@@ -143,38 +144,37 @@ impl Ledger {
         }
     }
 
-    /// Folds a change again that the dump, begun before it, does not have. Whether it has the end of
-    /// a connection that it met while it ran is told by the connection's cookie; `ended` are those
-    /// it had as open.
-    fn go_on(&mut self, change: &Change, dump: &Dump, ended: &mut HashSet<u64>) {
+    /// Folds a change again that happened after the dump began, as far as the dump does not have it.
+    fn go_on(&mut self, change: &Change, dump: &Dump, met: &mut Met) {
         let is_within = change.at_ns <= dump.ended_ns;
         let space = self.spaces.entry(dump.namespace.inode).or_default();
         let is_known = change.cookie.is_some() && space.lists_all();
         let is_wait = WAITS.contains(&change.state);
-        // What ends one that was open: the taking of it, or its TIME_WAIT.
-        let is_first = change.more == is_wait
-            && space.lists_open(change.cookie)
-            && change.cookie.is_some_and(|cookie| ended.insert(cookie));
-        match (change.more, is_wait) {
-            // An end of an open one.
-            (false, false) if is_first || (!is_within && !is_known) => self.redo(change, false),
-            (false, false) => {}
+        let was_open = space.lists_open(change.cookie);
+        let redo = match (change.more, is_wait) {
+            // It opened.
+            (true, false) => !is_within || met.opens(change.cookie),
+            // An open one ended, which is told first by this or by its TIME_WAIT.
+            (false, false) => {
+                met.closes(change.cookie)
+                    || (was_open && met.ends(change.cookie))
+                    || !(was_open || is_within || is_known)
+            }
             (true, true) => {
-                if is_first {
-                    // It began and ended while the dump ran, or no event told that it was open.
+                if was_open && met.ends(change.cookie) {
                     let open = Change {
                         state: TcpState::Established,
                         ..*change
                     };
                     self.redo(&open, false);
                 }
-                let was_open = change.cookie.is_some_and(|cookie| ended.contains(&cookie));
-                if was_open || !is_within {
-                    self.redo(change, true);
-                }
+                !is_within || met.has_ended(change.cookie) || met.is_unlisted(change.cookie)
             }
-            _ if !is_within => self.redo(change, change.more),
-            _ => {}
+            // A TIME_WAIT ended.
+            (false, true) => !is_within || met.is_listed(change.cookie),
+        };
+        if redo {
+            self.redo(change, change.more);
         }
     }
 
@@ -207,5 +207,60 @@ impl Ledger {
                 .add(change.state);
         }
         row.grew(change.at_ns);
+    }
+}
+
+/// The connections that changed while a dump ran, by their cookies: which of their changes it has
+/// depends on when it came to them.
+struct Met {
+    /// Those in the dump, in whatever state, and all that changed.
+    listed: HashSet<u64>,
+    changed: HashSet<u64>,
+    /// Those it has as open, whose end was folded since.
+    ended: HashSet<u64>,
+    /// Those it does not have, whose opening was folded since.
+    opened: HashSet<u64>,
+}
+
+impl Met {
+    fn new(changes: &VecDeque<Change>, dump: &Dump) -> Self {
+        let within = |change: &&Change| (dump.began_ns..=dump.ended_ns).contains(&change.at_ns);
+        let changed: HashSet<u64> = changes
+            .iter()
+            .filter(within)
+            .filter_map(|change| change.cookie)
+            .collect();
+        let cookies = dump.sockets.iter().map(|socket| socket.cookie);
+        Self {
+            listed: cookies.filter(|cookie| changed.contains(cookie)).collect(),
+            changed,
+            ended: HashSet::default(),
+            opened: HashSet::default(),
+        }
+    }
+
+    fn is_listed(&self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.listed.contains(&cookie))
+    }
+
+    /// It changed while the dump ran, which does not have it.
+    fn is_unlisted(&self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.changed.contains(&cookie)) && !self.is_listed(cookie)
+    }
+
+    fn opens(&mut self, cookie: Option<u64>) -> bool {
+        self.is_unlisted(cookie) && cookie.is_some_and(|cookie| self.opened.insert(cookie))
+    }
+
+    fn closes(&mut self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.opened.remove(&cookie))
+    }
+
+    fn ends(&mut self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.ended.insert(cookie))
+    }
+
+    fn has_ended(&self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.ended.contains(&cookie))
     }
 }

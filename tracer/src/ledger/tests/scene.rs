@@ -89,6 +89,7 @@ pub(super) fn event(kind: Kind, at_ns: u64, tgid: u32, sport: u16, dport: u16) -
         closer: Some(Closer::Local),
         ..base
     };
+    event.cookie = Some(u64::from(sport));
     event.tuple.netns = NETNS;
     event.tuple.src = local(0).ip();
     event.tuple.dst = remote(0).ip();
@@ -121,7 +122,7 @@ pub(super) fn listed(state: TcpState, tgid: Option<u32>, sport: u16, dport: u16)
         state,
         local: local(sport),
         remote: remote(dport),
-        cookie: 0,
+        cookie: u64::from(sport),
         owner: tgid.map(|tgid| (owner(tgid), Arc::default())),
     }
 }
