@@ -220,8 +220,8 @@ pub struct Tuning {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     pub max_sockets: u32,
 
-    /// The hooks to use: the best this kernel has, or tracepoints only.
-    #[arg(long, value_enum, default_value_t)]
+    /// The hooks to use.
+    #[arg(long, value_enum, default_value_t, env = "TRACER_BACKEND")]
     pub backend: Backend,
 
     /// Act as if the kernel skipped the program for every state change of a softirq, for tests.
@@ -235,6 +235,8 @@ pub enum Backend {
     /// The best this kernel has, hook by hook.
     #[default]
     Auto,
+    /// Trampolines (fentry, fexit) wherever they tell more than a tracepoint, or nothing.
+    Trampoline,
     /// Tracepoints only.
     Tracepoint,
 }
@@ -243,6 +245,7 @@ impl From<Backend> for Choice {
     fn from(backend: Backend) -> Self {
         match backend {
             Backend::Auto => Self::Auto,
+            Backend::Trampoline => Self::Trampoline,
             Backend::Tracepoint => Self::Tracepoint,
         }
     }

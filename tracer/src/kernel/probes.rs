@@ -123,6 +123,16 @@ pub enum AttachError {
     /// Children cannot be traced.
     #[error("the kernel refused the programs that follow the children of a process")]
     Follow,
+    /// The trampolines that were asked for are not to be had.
+    #[error(
+        "--backend trampoline was asked for and the kernel refused {hook}: {reason}; leave it out, and what this kernel has is used"
+    )]
+    Trampoline {
+        /// Its place.
+        hook: &'static str,
+        /// The kernel's words.
+        reason: String,
+    },
     /// No hook at all was tried.
     #[error("the kernel refused every program")]
     NoHook,
@@ -157,6 +167,14 @@ impl Probes {
     /// What refused; nothing stays attached then.
     pub fn attach(options: &Options) -> Result<Self, AttachError> {
         let kernel = trial::run(options.backend)?;
+        if options.backend == Choice::Trampoline
+            && let Some(trial) = kernel.lacks_trampoline()
+        {
+            return Err(AttachError::Trampoline {
+                hook: trial.hook.place,
+                reason: trial.result.clone().err().unwrap_or_default(),
+            });
+        }
         Self::attach_to(&kernel, options)
     }
 
@@ -164,7 +182,7 @@ impl Probes {
     ///
     /// # Errors
     /// What refused; nothing stays attached then.
-    pub fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
+    fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
         if options.destinations.len() > MAX_DESTINATIONS {
             return Err(AttachError::Destinations(options.destinations.len()));
         }

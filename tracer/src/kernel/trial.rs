@@ -27,6 +27,8 @@ pub enum Choice {
     /// The best this kernel has, hook by hook.
     #[default]
     Auto,
+    /// Trampolines for all that they give, or an error that names the one the kernel refused.
+    Trampoline,
     /// Tracepoints only, as on a kernel that refuses trampolines.
     Tracepoint,
 }
@@ -110,6 +112,22 @@ impl Kernel {
             .iter()
             .filter(move |trial| trial.group == group && trial.result.is_ok())
             .map(|trial| trial.hook)
+    }
+
+    /// A trampoline that was refused, and with it all the groups of trampolines that give its fact.
+    pub fn lacks_trampoline(&self) -> Option<&Trial> {
+        let given = |fact| {
+            let mut groups = GROUPS.iter();
+            groups.any(|group| {
+                group.fact == fact && group.backend == TRAMPOLINE && self.allows(group)
+            })
+        };
+        self.trials.iter().find(|trial| {
+            trial.group.backend == TRAMPOLINE
+                && trial.result.is_err()
+                && !trial.hook.optional
+                && !given(trial.group.fact)
+        })
     }
 
     /// The first of these groups that this kernel allows.
@@ -235,6 +253,9 @@ fn refused_by_us(
     if choice == Choice::Tracepoint && group.backend == TRAMPOLINE {
         return Some("not tried: the tracepoint backend was asked for".to_owned());
     }
+    if choice == Choice::Trampoline && is_given_by_trampolines(group) {
+        return Some("not tried: the trampoline backend was asked for".to_owned());
+    }
     let timer = *group == BIRTH_TIMER || *group == END_TIMER;
     if timer && config.tw_timer_handler == 0 {
         return Some(
@@ -259,6 +280,14 @@ fn refused_by_us(
         .iter()
         .find(|need| missing.contains(need))
         .map(|need| format!("the kernel's BTF lacks {need}"))
+}
+
+/// Whether this is the tracepoints' way to a fact that trampolines give too.
+fn is_given_by_trampolines(group: &Group) -> bool {
+    group.backend != TRAMPOLINE
+        && GROUPS
+            .iter()
+            .any(|other| other.fact == group.fact && other.backend == TRAMPOLINE)
 }
 
 /// Loads, attaches and takes out one program.
