@@ -135,13 +135,15 @@ impl Skips {
         self.0.extend(skipped(line));
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
+    /// Each test and its reason.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|skip| (skip.test.as_str(), skip.reason.as_str()))
     }
 
     /// How many of them a better set-up would have run.
-    fn by_machine(&self) -> usize {
+    pub(crate) fn by_machine(&self) -> usize {
         self.0.iter().filter(|skip| !skip.by_kernel()).count()
     }
 

@@ -33,6 +33,10 @@ pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The server's IPv6 address.
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
+/// TIME_WAITs a namespace may have. By default as many as fit the machine's memory (4,096 with
+/// 1 GiB): beyond that the kernel ends connections without one.
+const TIME_WAITS: &str = "262144";
+
 /// How long a fresh veth may take until packets pass.
 const LINK_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -112,6 +116,7 @@ impl Pair {
         };
         server.run_in(|| -> anyhow::Result<()> {
             write_sysctl("net/ipv4/tcp_rfc1337", "1")?;
+            write_sysctl("net/ipv4/tcp_max_tw_buckets", TIME_WAITS)?;
             write_sysctls(&settings.server)?;
             link::configure(&addresses(SERVER_V4, SERVER_V6))
         })??;
@@ -124,6 +129,7 @@ impl Pair {
             // Else a RST that answers a late ACK takes a TIME_WAIT away now and
             // then, and no count of them is exact.
             write_sysctl("net/ipv4/tcp_rfc1337", "1")?;
+            write_sysctl("net/ipv4/tcp_max_tw_buckets", TIME_WAITS)?;
             write_sysctls(&settings.client)?;
             link::configure(&addresses(CLIENT_V4, CLIENT_V6))?;
             link::silence(SILENT_V4)

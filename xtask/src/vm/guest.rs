@@ -1,8 +1,9 @@
 /*!
-One boot in qemu: the console is passed on as it comes, up to a deadline, and
-the status the guest states at its end is the result.
+One boot in qemu: the console is kept in a file and passed on as it comes, up
+to a deadline, and the status the guest states at its end is the result.
 */
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -33,6 +34,19 @@ pub(super) struct Machine {
     pub(super) deadline: Duration,
 }
 
+/// What to boot, and where its console goes.
+#[derive(Debug)]
+pub(super) struct Boot<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a Path,
+    /// `NAME=value` pairs for what runs in the guest.
+    pub(super) environment: &'a [String],
+    /// File that keeps the console.
+    pub(super) console: &'a Path,
+    /// In front of each line that is passed on.
+    pub(super) prefix: &'a str,
+}
+
 /// Kills qemu whichever way the run ends.
 struct Qemu(Child);
 
@@ -44,20 +58,21 @@ impl Drop for Qemu {
 }
 
 impl Machine {
-    /// Boots `kernel` with `initramfs`, calls `each` with each line of its
-    /// console and returns the status its command ended with.
+    /// Boots, calls `each` with each line of the console and returns the
+    /// status the guest's command ended with.
     ///
     /// # Errors
     ///
     /// When qemu cannot be started, the guest ends without stating a status,
     /// or the deadline passes.
-    pub(super) fn run(
-        &self,
-        kernel: &Path,
-        initramfs: &Path,
-        mut each: impl FnMut(&str),
-    ) -> Result<i32> {
-        let mut command = self.command(kernel, initramfs);
+    pub(super) fn run(&self, boot: &Boot<'_>, mut each: impl FnMut(&str)) -> Result<i32> {
+        let Boot {
+            console: kept,
+            prefix,
+            ..
+        } = *boot;
+        let mut file = File::create(kept).with_context(|| format!("making {}", kept.display()))?;
+        let mut command = self.command(boot);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -90,7 +105,9 @@ impl Machine {
                         Some(code) => status = Some(code),
                         None => {
                             each(text);
-                            let _closed = writeln!(std::io::stdout(), "{text}");
+                            let _closed = writeln!(std::io::stdout(), "{prefix}{text}");
+                            // The copy is for people: a full disk must not end the run.
+                            let _full = writeln!(file, "{text}");
                         }
                     }
                 }
@@ -98,9 +115,10 @@ impl Machine {
                     // It said how the command ended, only powering off hung.
                     Some(code) => return Ok(code),
                     None => bail!(
-                        "the guest was not done after {} s and was killed; its console is above; \
-                         --timeout gives it longer",
-                        self.deadline.as_secs()
+                        "the guest was not done after {} s and was killed; its console is above and \
+                         in {}; --timeout gives it longer",
+                        self.deadline.as_secs(),
+                        kept.display()
                     ),
                 },
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -109,14 +127,20 @@ impl Machine {
         let ended = qemu.0.wait().context("waiting for qemu")?;
         status.with_context(|| {
             format!(
-                "the guest ended ({ended}) without saying how its command did; its console is above; \
-                 --append ignore_loglevel makes the kernel say more"
+                "the guest ended ({ended}) without saying how its command did; its console is above \
+                 and in {}; --append ignore_loglevel makes the kernel say more",
+                kept.display()
             )
         })
     }
 
-    fn command(&self, kernel: &Path, initramfs: &Path) -> Command {
-        let append = format!("console=ttyS0 quiet panic=-1 {}", self.append);
+    fn command(&self, boot: &Boot<'_>) -> Command {
+        // What the kernel does not know as one of its own becomes init's environment.
+        let append = format!(
+            "console=ttyS0 quiet panic=-1 {} {}",
+            self.append,
+            boot.environment.join(" ")
+        );
         let mut command = Command::new("qemu-system-x86_64");
         command
             .arg("-machine")
@@ -129,9 +153,9 @@ impl Machine {
             .args(["-smp", &self.cpus.to_string()])
             .args(["-m", &format!("{}M", self.memory)])
             .arg("-kernel")
-            .arg(kernel)
+            .arg(boot.kernel)
             .arg("-initrd")
-            .arg(initramfs)
+            .arg(boot.initramfs)
             .args(["-append", append.trim_end()]);
         command
     }

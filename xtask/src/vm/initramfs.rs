@@ -14,10 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _};
 
-use super::{
-    guest::STATUS,
-    kernel::{self, Kernel},
-};
+use super::{guest::STATUS, kernel::Kernel};
 use crate::{
     exec::{exec, quoted},
     paths,
@@ -56,7 +53,7 @@ impl Payload {
 ///
 /// When a file cannot be copied, a module is missing, or cpio fails.
 pub(super) fn build(kernel: &Kernel, payload: &Payload) -> Result<PathBuf> {
-    let work = kernel::cache().join("guest").join(&kernel.release);
+    let work = paths::target().join("vm/guests").join(&kernel.release);
     let tree = work.join("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree).with_context(|| format!("emptying {}", tree.display()))?;

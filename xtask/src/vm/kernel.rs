@@ -27,6 +27,9 @@ const SUITES: &[(&str, &str)] = &[
 ];
 const NEWER: &str = "trixie-backports";
 
+/// Names for the newest kernel of a release, whatever its version.
+const NAMES: &[(&str, &str)] = &[("newest", NEWER), ("unstable", "sid")];
+
 /// An unpacked kernel.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -38,24 +41,43 @@ pub(super) struct Kernel {
     pub(super) modules: PathBuf,
 }
 
-/// Kernels are kept outside the tree where the user has a cache directory.
-pub(super) fn cache() -> PathBuf {
-    match env::var_os("XDG_CACHE_HOME") {
-        Some(dir) if Path::new(&dir).is_absolute() => Path::new(&dir).join("tracer-vm"),
-        _ => paths::target().join("vm"),
+impl Kernel {
+    /// The release without the parts of the distribution: `6.12.107`.
+    pub(super) fn version(&self) -> &str {
+        version(&self.release)
     }
 }
 
-/// The newest of Debian's kernels of `version`, such as 6.12, fetched when it
-/// is not in the cache or when `refresh` asks for it.
+/// The numbers a release begins with.
+pub(super) fn version(release: &str) -> &str {
+    let end = |c: char| !c.is_ascii_digit() && c != '.';
+    release.split(end).next().unwrap_or(release)
+}
+
+/// Kernels are kept outside the tree, in the user's cache directory, and in the
+/// target directory where there is none.
+pub(super) fn cache() -> PathBuf {
+    let absolute = |variable| {
+        env::var_os(variable)
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map_or_else(|| paths::target().join("vm"), |dir| dir.join("tracer-vm"))
+}
+
+/// The newest of Debian's kernels of `version`, such as 6.12 or `newest`,
+/// fetched when it is not in the cache or when `refresh` asks for it.
 ///
 /// # Errors
 ///
 /// When Debian has none, or it cannot be fetched or unpacked.
 pub(super) fn resolve(version: &str, refresh: bool) -> Result<Kernel> {
     let numbers = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !version.split('.').all(numbers) || !version.contains('.') {
-        bail!("{version:?} is no kernel version: give one such as 6.12");
+    let is_version = version.split('.').all(numbers) && version.contains('.');
+    if !is_version && NAMES.iter().all(|(name, _)| *name != version) {
+        bail!("{version:?} is no kernel: give a version such as 6.12, or newest, or unstable");
     }
     let dir = cache().join("kernels").join(version);
     // Written last, so an interrupted fetch is not taken for a kernel.
@@ -115,6 +137,7 @@ impl Archive {
     fn open(version: &str) -> Result<Self> {
         let suite = SUITES
             .iter()
+            .chain(NAMES)
             .find(|(kernel, _)| *kernel == version)
             .map_or(NEWER, |(_, suite)| suite);
         let state = cache().join("apt").join(suite);
@@ -133,6 +156,7 @@ impl Archive {
             // The cache may be where apt's own user cannot go.
             format!("-oAPT::Sandbox::User={}", user()?),
             "-oAcquire::Languages=none".to_owned(),
+            "-oAcquire::Retries=3".to_owned(),
             "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             // A release past its end of life is signed, but no longer renewed.
             "-oAcquire::Check-Valid-Until=false".to_owned(),
@@ -153,17 +177,18 @@ impl Archive {
 
     /// The release of the newest cloud kernel of `version`.
     fn newest(&self, version: &str) -> Result<String> {
-        let pattern = format!(
-            "^linux-image-{}[.-].*cloud-amd64$",
-            version.replace('.', r"\.")
-        );
+        let numbers = match NAMES.iter().any(|(name, _)| *name == version) {
+            true => "[0-9]+".to_owned(),
+            false => version.replace('.', r"\."),
+        };
+        let pattern = format!("^linux-image-{numbers}[.-].*cloud-amd64$");
         let listed = capture(
             self.apt("apt-cache")
                 .args(["search", "--names-only", &pattern]),
         )?;
         newest(&listed).with_context(|| {
             format!(
-                "looked for linux-image-{version}*-cloud-amd64 in Debian's {} and found none",
+                "looked for {pattern} in Debian's {} and found none",
                 self.suite
             )
         })
@@ -247,7 +272,7 @@ mod tests {
     fn a_malformed_version_is_refused_before_anything_is_fetched() {
         for version in ["6", "../..", "6.12-rc1", "", "."] {
             let error = resolve(version, false).unwrap_err().to_string();
-            assert!(error.contains("is no kernel version"), "{error}");
+            assert!(error.contains("is no kernel"), "{error}");
         }
     }
 }

@@ -1,12 +1,26 @@
 /*!
 `cargo xtask vm`: boots Debian's kernels in qemu and runs the end-to-end tests,
-or a command, inside.
+once with each backend, or a command, inside.
 */
 mod guest;
 mod initramfs;
 mod kernel;
+mod matrix;
+mod page;
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -15,10 +29,11 @@ use crate::{
     apt::{self, Package},
     exec::{capture, spelled},
     paths,
-    test::Skips,
 };
-use guest::Machine;
+use guest::{Boot, Machine};
 use initramfs::Payload;
+use kernel::Kernel;
+use matrix::{Guest, Said};
 
 /// What makes and boots a guest.
 const PACKAGES: &[Package] = &[
@@ -43,17 +58,28 @@ const PACKAGES: &[Package] = &[
 /// The test target that runs in the guest.
 const TESTS: &str = "e2e";
 
+/// The variable that chooses the backend of every tracer a guest runs.
+const BACKEND: &str = "TRACER_BACKEND";
+
 /// What to boot and what to run in it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Versions of Debian's kernels: 5.10, 6.1, 6.12 or newer
+    /// Debian's kernels: 5.10, 6.1, 6.12, any newer version there is, or the names
+    /// `newest` (of the backports) and `unstable`
     #[arg(default_value = "6.12", value_name = "KERNEL")]
     kernels: Vec<String>,
-    /// Builds tracer and its tests optimised
+    /// Backends to run the tests with, one boot each; `auto` leaves the choice to tracer.
+    /// Both for the tests, `auto` for a command, if not given
+    #[arg(long, value_delimiter = ',', value_name = "BACKEND")]
+    backends: Vec<Backend>,
+    /// Guests that run at a time; as many as there are processors, if not given
     #[arg(long)]
-    release: bool,
+    jobs: Option<NonZeroUsize>,
+    /// Builds tracer and its tests for debugging; emulated, they take twice as long
+    #[arg(long)]
+    debug: bool,
     /// Seconds that a guest may take from power-on to power-off
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 2400)]
     timeout: u64,
     /// Memory of a guest in MiB
     #[arg(long, default_value_t = 1024)]
@@ -70,15 +96,39 @@ pub(crate) struct Options {
     /// Arguments of the tests, separated by spaces
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     bin_args: String,
-    /// Fails when a test was skipped in a guest, for whatever reason
+    /// Fails when a test was skipped in a guest for anything but its kernel
     #[arg(long)]
     no_skips: bool,
     /// Looks for a newer package of a kernel that was already fetched
     #[arg(long)]
     refresh: bool,
+    /// Writes docs/kernels.md anew from what the tests said; only when all passed
+    #[arg(long, conflicts_with_all = ["bin_args", "command"])]
+    page: bool,
     /// Runs this in the guest instead of the tests; `tracer` is in its PATH
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+/// Which backend the tracers of a guest use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Backend {
+    /// The best there is, hook by hook.
+    Auto,
+    /// Trampolines, or it fails.
+    Trampoline,
+    /// Tracepoints only.
+    Tracepoint,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Auto => "auto",
+            Self::Trampoline => "trampoline",
+            Self::Tracepoint => "tracepoint",
+        })
+    }
 }
 
 /// Runs the verb.
@@ -87,61 +137,137 @@ pub(crate) struct Options {
 ///
 /// When a guest cannot be made or booted, is stuck, or what ran in it failed.
 pub(crate) fn run(options: Options) -> Result<()> {
-    let Options {
-        kernels,
-        release,
-        timeout,
-        memory,
-        cpus,
-        accel,
-        append,
-        bin_args,
-        no_skips,
-        refresh,
-        command,
-    } = options;
     if std::env::consts::ARCH != "x86_64" {
         bail!("cargo xtask vm boots x86-64 kernels and what was built for them; run it on x86-64");
     }
     apt::ensure(PACKAGES, "booting a kernel in qemu")?;
-    let payload = payload(release, command, &bin_args)?;
-    let machine = Machine {
-        memory,
-        cpus,
-        accel,
-        append,
-        deadline: Duration::from_secs(timeout),
-    };
-    let mut failed = Vec::new();
-    for version in &kernels {
-        let kernel = kernel::resolve(version, refresh)?;
-        let image = initramfs::build(&kernel, &payload)?;
-        println!("vm: {} runs {}", kernel.release, payload.spelled());
-        let mut skips = Skips::default();
-        let status = machine.run(&kernel.image, &image, |line| skips.read(line))?;
-        skips.list();
-        println!("vm: {}: exit status {status}", kernel.release);
-        if status != 0 {
-            failed.push(format!("{} (exit status {status})", kernel.release));
-        } else if no_skips && skips.count() > 0 {
-            failed.push(format!("{} ({} skipped)", kernel.release, skips.count()));
+    let tests = options.command.is_empty();
+    let payload = payload(&options)?;
+    let mut kernels: Vec<(Kernel, PathBuf)> = Vec::new();
+    for version in &options.kernels {
+        let kernel = kernel::resolve(version, options.refresh)?;
+        if kernels
+            .iter()
+            .all(|(other, _)| other.release != kernel.release)
+        {
+            let image = initramfs::build(&kernel, &payload)?;
+            kernels.push((kernel, image));
         }
     }
-    if !failed.is_empty() {
-        bail!("{} failed on {}", payload.spelled(), failed.join(", "));
+    let backends = match (&options.backends[..], tests) {
+        ([], true) => &[Backend::Trampoline, Backend::Tracepoint][..],
+        ([], false) => &[Backend::Auto],
+        (backends, _) => backends,
+    };
+    let runs: Vec<_> = kernels
+        .iter()
+        .flat_map(|kernel| backends.iter().map(move |&backend| (kernel, backend)))
+        .collect();
+    let guests = all(&options, &payload, &runs)?;
+    if tests {
+        println!("\n{}", matrix::tables(&guests));
+    }
+    let faults: Vec<_> = guests
+        .iter()
+        .filter_map(|guest| {
+            let fault = guest.fault(options.no_skips)?;
+            Some(format!("{} {}: {fault}", guest.release, guest.backend))
+        })
+        .collect();
+    if !faults.is_empty() {
+        bail!(
+            "{} failed in {} of {} guests:\n  {}",
+            payload.spelled(),
+            faults.len(),
+            guests.len(),
+            faults.join("\n  ")
+        );
+    }
+    if options.page {
+        page::write(&guests)?;
     }
     Ok(())
 }
 
+/// Boots every guest, several at a time, and returns how each ended, in order.
+fn all(
+    options: &Options,
+    payload: &Payload,
+    runs: &[(&(Kernel, PathBuf), Backend)],
+) -> Result<Vec<Guest>> {
+    let machine = Machine {
+        memory: options.memory,
+        cpus: options.cpus,
+        accel: options.accel.clone(),
+        append: options.append.clone(),
+        deadline: Duration::from_secs(options.timeout),
+    };
+    let consoles = paths::target().join("vm/consoles");
+    fs::create_dir_all(&consoles).with_context(|| format!("making {}", consoles.display()))?;
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let jobs = options.jobs.unwrap_or(cores).get().min(runs.len());
+    let next = AtomicUsize::new(0);
+    let ended = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let index = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(&((kernel, image), backend)) = runs.get(index)
+                {
+                    let name = format!("{} {backend}", kernel.version());
+                    println!("vm: {name} runs {}", payload.spelled());
+                    let prefix = match runs.len() {
+                        1 => String::new(),
+                        _ => format!("{name} | "),
+                    };
+                    let environment = match backend {
+                        Backend::Auto => vec![],
+                        chosen => vec![format!("{BACKEND}={chosen}")],
+                    };
+                    let boot = Boot {
+                        kernel: &kernel.image,
+                        initramfs: image,
+                        environment: &environment,
+                        console: &consoles.join(format!("{}-{backend}.log", kernel.release)),
+                        prefix: &prefix,
+                    };
+                    let mut said = Said::default();
+                    let start = Instant::now();
+                    let status = machine.run(&boot, |line| said.read(line));
+                    let status = status.map_err(|error| format!("{error:#}"));
+                    let took = start.elapsed();
+                    match &status {
+                        Ok(code) => println!("vm: {name}: exit status {code}"),
+                        Err(error) => println!("vm: {name}: {error}"),
+                    }
+                    let guest = Guest {
+                        release: kernel.release.clone(),
+                        backend,
+                        said,
+                        status,
+                        took,
+                    };
+                    ended
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(index, guest);
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(ended.into_values().collect())
+}
+
 /// Builds what the guest runs.
-fn payload(release: bool, command: Vec<String>, bin_args: &str) -> Result<Payload> {
-    let profile = release.then_some("--release");
-    if !command.is_empty() {
+fn payload(options: &Options) -> Result<Payload> {
+    let profile = (!options.debug).then_some("--release");
+    if !options.command.is_empty() {
         let built = build(&["build", "--package", "tracer", "--bins"], profile)?;
         return Ok(Payload {
             tracer: executable(&built, "bin", "tracer")?,
             tests: None,
-            command,
+            command: options.command.clone(),
         });
     }
     let arguments = ["test", "--no-run", "--package", "tracer", "--test", TESTS];
@@ -152,7 +278,7 @@ fn payload(release: bool, command: Vec<String>, bin_args: &str) -> Result<Payloa
         tests.to_string_lossy().into_owned(),
         "--nocapture".to_owned(),
     ];
-    command.extend(bin_args.split_whitespace().map(str::to_owned));
+    command.extend(options.bin_args.split_whitespace().map(str::to_owned));
     Ok(Payload {
         tracer: executable(&built, "bin", "tracer")?,
         tests: Some(tests),
