@@ -144,7 +144,7 @@ fn only_the_first_closer_keeps_time_wait() -> Result<(), Skip> {
 fn resets_leave_no_time_wait() -> Result<(), Skip> {
     let world = World::with_ports(100)?;
     let cases = [
-        (Manner::Reset, Then::AwaitPeer, 20),
+        (Manner::Reset, Then::AwaitReset, 20),
         (Manner::ResetAtEof, Then::HalfCloseReset, 20),
         (Manner::TalkAtEof, Then::HalfCloseUnread, 0),
     ];

@@ -237,7 +237,7 @@ fn passive_close() -> Result<(), Skip> {
 }
 
 fn reset_by_the_peer() -> Result<(), Skip> {
-    let (world, trace, ..) = run(Manner::Reset, Then::AwaitPeer)?;
+    let (world, trace, ..) = run(Manner::Reset, Then::AwaitReset)?;
     assert_none(&world, &trace, Side::Client);
     assert_none(&world, &trace, Side::Server);
     Ok(())

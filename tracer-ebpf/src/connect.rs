@@ -68,11 +68,12 @@ pub(crate) fn reported(key: u64, socket: &Socket, errno: u16) {
     }
 }
 
-/// A connect() failed before a SYN left; `event` has all but the errno.
+/// A connect() failed before a SYN left; `event` has all but the errno. True when another program
+/// will report it, with the errno.
 #[inline(always)]
-pub(crate) fn failed_inside(event: &Event) {
+pub(crate) fn failed_inside(event: &Event) -> bool {
     if config!(connect_exit) == connect_exit::TRAMPOLINE {
-        return;
+        return true;
     }
     let thread = bpf_get_current_pid_tgid();
     if config!(connect_exit) == connect_exit::SYSCALL && syscall::is_connect(thread) {
@@ -86,13 +87,14 @@ pub(crate) fn failed_inside(event: &Event) {
                 tuple: event.tuple,
             },
         );
-        return;
+        return true;
     }
     // Nobody will tell the errno: EADDRNOTAVAIL is what a failed port search gives.
     let mut event = *event;
     event.errno = EADDRNOTAVAIL as u16;
     event.flags |= flags::INFERRED;
     failed(&event);
+    false
 }
 
 /// Keeps a failed attempt until the errno is known.
@@ -136,6 +138,9 @@ fn report(errno: i64) {
     if let Some(attempt) = ATTEMPTS.get_ptr(&thread) {
         // SAFETY: the entry belongs to the current thread.
         take(&mut event, unsafe { &*attempt }, errno);
+        if config!(witness) != 0 {
+            let _ = SOCKETS.remove(&event.cookie);
+        }
         let _ = ATTEMPTS.remove(&thread);
     } else {
         if reported_elsewhere(errno) {
@@ -150,6 +155,7 @@ fn report(errno: i64) {
         if was_reported(thread, sk) {
             return;
         }
+        let began = witnessed(sk);
         event.tuple = place_of(sk);
         let Some((address, port)) = address_of(&call) else {
             return;
@@ -157,10 +163,33 @@ fn report(errno: i64) {
         event.tuple.dst = address;
         event.tuple.dport = port;
         if errno == EADDRNOTAVAIL {
-            event.cause = cause::ADDRESS_NOT_LOCAL;
+            event.cause = match began {
+                None => cause::ADDRESS_NOT_LOCAL,
+                Some(false) if event.tuple.sport == 0 => cause::PORTS_EXHAUSTED,
+                Some(_) => cause::TUPLE_IN_USE,
+            };
         }
     }
     finish(&mut event);
+}
+
+/// Takes the entry of a socket away whose connect() failed while `state` was skipped. Returns
+/// whether it had a port before, or nothing where a port was never looked for.
+#[inline(always)]
+fn witnessed(sk: Pointer) -> Option<bool> {
+    if config!(witness) == 0 {
+        return None;
+    }
+    // SAFETY: probed loads take any address; the entry stays until it is removed here.
+    unsafe {
+        let key = Probed::load::<u64>(sk, offset!(skc_cookie));
+        let socket = SOCKETS.get_ptr(&key)?;
+        let v4 = Probed::load::<u16>(sk, offset!(skc_family)) == AF_INET;
+        // Of IPv6, one without a source address fails before the change to SYN_SENT.
+        let bound = ((*socket).began != 0 || v4).then_some((*socket).bound != 0);
+        let _ = SOCKETS.remove(&key);
+        bound
+    }
 }
 
 /// Takes over what was kept of a failed attempt.
@@ -227,16 +256,33 @@ pub(crate) fn hash_connect_v6(ctx: FExitContext) -> i32 {
     0
 }
 
+/// Second copy, for when a task was preempted within the first and the kernel skips it.
+#[fexit(function = "inet_hash_connect")]
+pub(crate) fn hash_connect_v4_again(ctx: FExitContext) -> i32 {
+    searched(&ctx);
+    0
+}
+
+/// Second copy, likewise.
+#[fexit(function = "inet6_hash_connect")]
+pub(crate) fn hash_connect_v6_again(ctx: FExitContext) -> i32 {
+    searched(&ctx);
+    0
+}
+
 #[inline(always)]
 fn searched(ctx: &FExitContext) {
     // SAFETY: the second argument is typed; its entry belongs to the current thread's connect().
     unsafe {
         let sk: Pointer = ctx.arg(1);
         let result = ctx.arg::<i32>(2);
-        let opened_ns = match SOCKETS.get_ptr_mut(key(sk)) {
+        let search_ns = match SOCKETS.get_ptr_mut(key(sk)) {
             Some(socket) => {
-                (*socket).search_ns = now().wrapping_sub((*socket).opened_ns);
-                (*socket).opened_ns
+                // The first copy's is the right one.
+                if (*socket).search_ns == 0 {
+                    (*socket).search_ns = now().wrapping_sub((*socket).opened_ns);
+                }
+                (*socket).search_ns
             }
             None => 0,
         };
@@ -245,11 +291,7 @@ fn searched(ctx: &FExitContext) {
         }
         let sport = Typed::load::<u16>(sk, offset!(skc_num));
         let attempt = Attempt {
-            search_ns: if opened_ns == 0 {
-                0
-            } else {
-                now().wrapping_sub(opened_ns)
-            },
+            search_ns,
             cookie: if config!(socket_cookie) != 0 {
                 key(sk)
             } else {
@@ -270,16 +312,29 @@ fn searched(ctx: &FExitContext) {
 /// `int tcp_v4_connect(struct sock *, struct sockaddr *, int)`: the final errno.
 #[fexit(function = "tcp_v4_connect")]
 pub(crate) fn tcp_connect_v4(ctx: FExitContext) -> i32 {
+    returned_v4(&ctx);
+    0
+}
+
+/// Second copy, for when a task was preempted within the first and the kernel skips it.
+#[fexit(function = "tcp_v4_connect")]
+pub(crate) fn tcp_connect_v4_again(ctx: FExitContext) -> i32 {
+    returned_v4(&ctx);
+    0
+}
+
+#[inline(always)]
+fn returned_v4(ctx: &FExitContext) {
     let result = ctx.arg::<i32>(3);
     if result >= 0 {
-        return 0;
+        return;
     }
     let sk: Pointer = ctx.arg(0);
     // SAFETY: the arguments are typed.
     unsafe {
         if Typed::load::<u16>(sk, offset!(skc_family)) == AF_INET6 {
             // Called by tcp_v6_connect for a v4-mapped destination, which reports.
-            return 0;
+            return;
         }
         let address: Pointer = ctx.arg(1);
         let destination = (
@@ -288,15 +343,27 @@ pub(crate) fn tcp_connect_v4(ctx: FExitContext) -> i32 {
         );
         returned(sk, destination, result);
     }
-    0
 }
 
 /// `int tcp_v6_connect(struct sock *, struct sockaddr *, int)`: the final errno, v4-mapped too.
 #[fexit(function = "tcp_v6_connect")]
 pub(crate) fn tcp_connect_v6(ctx: FExitContext) -> i32 {
+    returned_v6(&ctx);
+    0
+}
+
+/// Second copy, for when a task was preempted within the first and the kernel skips it.
+#[fexit(function = "tcp_v6_connect")]
+pub(crate) fn tcp_connect_v6_again(ctx: FExitContext) -> i32 {
+    returned_v6(&ctx);
+    0
+}
+
+#[inline(always)]
+fn returned_v6(ctx: &FExitContext) {
     let result = ctx.arg::<i32>(3);
     if result >= 0 {
-        return 0;
+        return;
     }
     let sk: Pointer = ctx.arg(0);
     // SAFETY: the arguments are typed; the address proper lies beyond `struct sockaddr`, so it is probed.
@@ -310,7 +377,6 @@ pub(crate) fn tcp_connect_v6(ctx: FExitContext) -> i32 {
         let destination = core::mem::transmute::<[u64; 2], [u8; 16]>(words);
         returned(sk, (destination, port), result);
     }
-    0
 }
 
 /// Reports a connect() that failed at once.
@@ -319,6 +385,14 @@ pub(crate) fn tcp_connect_v6(ctx: FExitContext) -> i32 {
 /// `sk` must be a typed `struct sock`.
 #[inline(always)]
 unsafe fn returned(sk: Pointer, (address, port): ([u8; 16], u16), result: i32) {
+    if config!(witness) != 0 {
+        // SAFETY: the caller's promise.
+        let key = unsafe { key(sk) };
+        // Taking the entry away is what one copy tells the other by.
+        if key != 0 && SOCKETS.remove(&key).is_err() {
+            return;
+        }
+    }
     let thread = bpf_get_current_pid_tgid();
     let errno = i64::from(result).wrapping_neg();
     let mut event = NO_FAILURES.first;

@@ -17,14 +17,17 @@ pub(crate) fn places() -> bool {
     config!(namespaces) != 0 || config!(destinations) != 0
 }
 
+/// True when the namespace is asked for.
+#[inline(always)]
+pub(crate) fn namespace(inode: u32) -> bool {
+    // SAFETY: the value is not used, only whether it is there.
+    config!(namespaces) == 0 || unsafe { NAMESPACES.get(inode) }.is_some()
+}
+
 /// True when the namespace and the destination are asked for.
 #[inline(always)]
 pub(crate) fn place(tuple: &Tuple) -> bool {
-    // SAFETY: the value is not used, only whether it is there.
-    if config!(namespaces) != 0 && unsafe { NAMESPACES.get(tuple.netns) }.is_none() {
-        return false;
-    }
-    config!(destinations) == 0 || destination(tuple)
+    namespace(tuple.netns) && (config!(destinations) == 0 || destination(tuple))
 }
 
 /// True when one of the destination filters matches.

@@ -293,8 +293,8 @@ pub struct Socket {
     pub cookie: u64,
     /// Inode of the socket's network namespace.
     pub netns: u32,
-    /// Zero; keeps the struct free of holes.
-    pub padding: u32,
+    /// 1 once the change to SYN_SENT was seen; 0 while only the begin of connect() was.
+    pub began: u32,
 }
 
 /// A connect() of one thread that failed before a SYN left, waiting for its errno. 72 bytes.
@@ -390,6 +390,11 @@ pub struct Config {
     pub task_regs: u32,
     /// For tests: 1 to act as if the kernel skipped `state` for every change that a softirq makes.
     pub skip_softirq: u32,
+    /// 1 where tracepoint programs can be preempted (Linux 7.0), and programs of the root cgroup
+    /// see every connect() and close() all the same.
+    pub witness: u32,
+    /// Zero; keeps the struct free of holes.
+    pub reserved: u32,
 }
 
 /// Values of [`Config::connect_exit`].
@@ -565,7 +570,7 @@ const _: () = {
     assert!(size_of::<Socket>() == 104);
     assert!(size_of::<Attempt>() == 72);
     assert!(size_of::<Call>() == 16);
-    assert!(size_of::<Config>() == 72);
+    assert!(size_of::<Config>() == 80);
 };
 
 #[cfg(feature = "user")]

@@ -28,6 +28,7 @@ mod sock;
 mod state;
 mod syscall;
 mod timewait;
+mod witness;
 
 /// Lets the programs call helpers that the kernel reserves for GPL-compatible code.
 #[unsafe(link_section = "license")]

@@ -31,6 +31,8 @@ pub(crate) static CONFIG: Config = Config {
     probe_read: 0,
     task_regs: 0,
     skip_softirq: 0,
+    witness: 0,
+    reserved: 0,
 };
 
 /// Reads a field of a frozen global. Volatile, or the compiler would fold the value of the build.

@@ -13,8 +13,10 @@ It never shows TIME_WAIT: see `timewait.rs`.
 
 The kernel skips a program that would interrupt itself on one processor: a
 softirq's change on top of a process's. Opening and closing first are a
-process's own changes, so they are never skipped; what a softirq ends unseen is
-found by `rescue.rs`.
+process's own changes, so before Linux 7.0 they are never skipped; what a
+softirq ends unseen is found by `rescue.rs`. Since 7.0 a task can be preempted
+within this program, and until it runs again the kernel skips it for all others
+of that processor: `witness.rs` sees what they open and close.
 
 # Minimum kernel version
 5.8, with BTF.
@@ -114,6 +116,9 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
     unsafe {
         let sport = Typed::load::<u16>(sk, offset!(skc_num));
         if filter::places() && !filter::place(&tuple::<Typed>(sk, sport)) {
+            if config!(witness) != 0 {
+                let _ = SOCKETS.remove(&key(sk));
+            }
             return;
         }
         let netns = netns::<Typed>(sk);
@@ -136,7 +141,7 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             owner,
             cookie,
             netns,
-            padding: 0,
+            began: 1,
         };
         if SOCKETS
             .insert(key(sk), &socket, u64::from(BPF_ANY))
@@ -219,7 +224,10 @@ pub(crate) unsafe fn not_established(sk: Pointer) {
             } else {
                 cause::PORTS_EXHAUSTED
             };
-            connect::failed_inside(&event);
+            if connect::failed_inside(&event) && config!(witness) != 0 {
+                // What reports the errno takes the entry away: one that stays was not reported.
+                return;
+            }
         } else if event.errno != 0 {
             event.tuple = tuple::<Typed>(sk, sport);
             event.duration_ns = at.wrapping_sub((*socket).opened_ns);
@@ -268,7 +276,7 @@ unsafe fn closing(sk: Pointer) {
             opened_ns: 0,
             search_ns: 0,
             flags: flags::OWNER_AT_CLOSE,
-            direction: if chosen_by_connect(sk) {
+            direction: if has_chosen_port(sk) {
                 direction::OUT
             } else {
                 direction::IN
@@ -279,7 +287,7 @@ unsafe fn closing(sk: Pointer) {
             owner,
             cookie,
             netns: netns::<Typed>(sk),
-            padding: 0,
+            began: 1,
         };
         if SOCKETS
             .insert(key(sk), &socket, u64::from(BPF_ANY))
@@ -290,21 +298,30 @@ unsafe fn closing(sk: Pointer) {
     }
 }
 
-/// True when connect() chose the socket's port: nobody bound or listens on its bucket.
-/// Accepted sockets share the bucket of their listener.
+/// [`chosen_by_connect`] of a socket that may be of another kind.
 ///
 /// # Safety
 /// `sk` must be a typed `struct sock`.
 #[inline(always)]
-unsafe fn chosen_by_connect(sk: Pointer) -> bool {
+unsafe fn has_chosen_port(sk: Pointer) -> bool {
     // SAFETY: the caller's promise; the helper returns a typed pointer or null.
     unsafe {
-        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut()).cast_const().cast();
-        if is_null(tcp) {
-            return false;
-        }
-        let bucket = follow::<Typed>(tcp, offset!(icsk_bind_hash));
-        !is_null(bucket) && Typed::load::<u8>(bucket, offset!(tb_fastreuse)) == u8::MAX
+        let tcp: Pointer = bpf_skc_to_tcp_sock(sk.cast_mut()).cast_const().cast();
+        !is_null(tcp) && chosen_by_connect::<Typed>(tcp)
+    }
+}
+
+/// True when connect() chose the socket's port: nobody bound or listens on its bucket.
+/// Accepted sockets share the bucket of their listener.
+///
+/// # Safety
+/// `tcp` must be a `struct tcp_sock` that `L` can follow.
+#[inline(always)]
+pub(crate) unsafe fn chosen_by_connect<L: Load>(tcp: Pointer) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bucket = follow::<L>(tcp, offset!(icsk_bind_hash));
+        !is_null(bucket) && L::load::<u8>(bucket, offset!(tb_fastreuse)) == u8::MAX
     }
 }
 

@@ -11,6 +11,10 @@ pub enum Kind {
     Fexit,
     /// A tracepoint of category `syscalls`.
     Syscall,
+    /// A connect() in the root cgroup.
+    CgroupConnect,
+    /// The last close() of a socket in the root cgroup.
+    CgroupRelease,
 }
 
 /// One program of the object and its place.
@@ -70,6 +74,8 @@ pub struct Group {
 pub const TRAMPOLINE: &str = "trampoline";
 /// Backend of tracepoints.
 pub const TRACEPOINT: &str = "tracepoint";
+/// Programs of the root cgroup.
+pub const CGROUP: &str = "cgroup";
 /// Concluded from state changes.
 pub const INFERRED: &str = "inferred";
 /// Not seen at all.
@@ -194,6 +200,43 @@ pub const FOLLOW: Group = Group {
     ],
 };
 
+/// Second copies of the programs of [`CONNECT_TRAMPOLINE`], where those can be preempted.
+pub const CONNECT_AGAIN: Group = Group {
+    fact: "connect_again",
+    backend: TRAMPOLINE,
+    gives: "failures of connect() while a task is preempted within a program",
+    hooks: &[
+        optional(
+            "hash_connect_v4_again",
+            Kind::Fexit,
+            "fexit/inet_hash_connect",
+        ),
+        optional(
+            "hash_connect_v6_again",
+            Kind::Fexit,
+            "fexit/inet6_hash_connect",
+        ),
+        optional("tcp_connect_v4_again", Kind::Fexit, "fexit/tcp_v4_connect"),
+        optional("tcp_connect_v6_again", Kind::Fexit, "fexit/tcp_v6_connect"),
+    ],
+};
+
+/// connect() and close() where tracepoint programs can be preempted.
+pub const WITNESS: Group = Group {
+    fact: "witness",
+    backend: CGROUP,
+    gives: "who connects and closes while a task is preempted within a program",
+    hooks: &[
+        hook("witness_connect_v4", Kind::CgroupConnect, "cgroup/connect4"),
+        optional("witness_connect_v6", Kind::CgroupConnect, "cgroup/connect6"),
+        optional(
+            "witness_release",
+            Kind::CgroupRelease,
+            "cgroup/sock_release",
+        ),
+    ],
+};
+
 /// Every group, the preferred one of a fact first.
 pub const GROUPS: &[Group] = &[
     STATE,
@@ -207,4 +250,6 @@ pub const GROUPS: &[Group] = &[
     END_TRAMPOLINE,
     END_TIMER,
     FOLLOW,
+    WITNESS,
+    CONNECT_AGAIN,
 ];

@@ -1,9 +1,12 @@
 /*! The checked-in eBPF object: open it with settings, load and attach single programs. */
 
+use std::{fs::File, io, os::unix::fs::MetadataExt as _};
+
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    programs::{Program, ProgramError},
+    programs::{CgroupAttachMode, Program, ProgramError},
 };
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tracer_ebpf::{Config, Layout, names};
 
 use super::hooks::{Hook, Kind};
@@ -18,6 +21,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
 /// A fresh object, for `cargo xtask ebpf --check` with other tools than the recorded ones.
 #[cfg(feature = "object-from-env")]
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
+
+/// Where the second version of cgroups is mounted, alone or beside the first.
+const CGROUP_ROOTS: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// Inode of the cgroup namespace that the kernel starts with (`PROC_CGROUP_INIT_INO`).
+const FIRST_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 
 /// Sizes of the maps, in entries but for the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +89,8 @@ pub fn load(ebpf: &mut Ebpf, btf: &Btf, hook: &Hook) -> Result<(), ProgramError>
         (Program::FEntry(program), Kind::Fentry) => program.load(hook.target(), btf),
         (Program::FExit(program), Kind::Fexit) => program.load(hook.target(), btf),
         (Program::TracePoint(program), Kind::Syscall) => program.load(),
+        (Program::CgroupSockAddr(program), Kind::CgroupConnect) => program.load(),
+        (Program::CgroupSock(program), Kind::CgroupRelease) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -94,6 +105,13 @@ pub fn attach(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
         Program::FEntry(program) => program.attach().map(drop),
         Program::FExit(program) => program.attach().map(drop),
         Program::TracePoint(program) => program.attach("syscalls", hook.target()).map(drop),
+        // Links stand beside those of others in any mode.
+        Program::CgroupSockAddr(program) => program
+            .attach(root_cgroup()?, CgroupAttachMode::Single)
+            .map(drop),
+        Program::CgroupSock(program) => program
+            .attach(root_cgroup()?, CgroupAttachMode::Single)
+            .map(drop),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -108,8 +126,33 @@ pub fn unload(ebpf: &mut Ebpf, hook: &Hook) -> Result<(), ProgramError> {
         Program::FEntry(program) => program.unload(),
         Program::FExit(program) => program.unload(),
         Program::TracePoint(program) => program.unload(),
+        Program::CgroupSockAddr(program) => program.unload(),
+        Program::CgroupSock(program) => program.unload(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// The root of the cgroup hierarchy that programs attach to.
+fn root_cgroup() -> Result<File, ProgramError> {
+    let refused = |io_error| ProgramError::IOError(io_error);
+    let found = CGROUP_ROOTS.iter().find(|path| {
+        statfs(**path).is_ok_and(|about| about.filesystem_type() == CGROUP2_SUPER_MAGIC)
+    });
+    let path = found.ok_or_else(|| {
+        refused(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the second version of cgroups is not mounted",
+        ))
+    })?;
+    // Within a container the mount shows the container's own cgroup as the root.
+    let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_err(refused)?;
+    if namespace.ino() != FIRST_CGROUP_NAMESPACE {
+        return Err(refused(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "this is not the host's cgroup namespace",
+        )));
+    }
+    File::open(path).map_err(refused)
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Program, ProgramError> {

@@ -17,8 +17,8 @@ use tracer_ebpf::{
 };
 
 use super::hooks::{
-    BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, FOLLOW, Group, Hook,
-    INFERRED, Kind, NONE, RESCUE, STATE,
+    BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, FOLLOW,
+    Group, Hook, INFERRED, Kind, NONE, RESCUE, STATE, WITNESS,
 };
 use super::object::{self, Sizes};
 use super::trial::{self, Choice, Kernel, chain, words};
@@ -149,6 +149,8 @@ pub struct Probes {
     surprises: surprise::Surprises,
     backend: BTreeMap<String, String>,
     misses: Option<Misses>,
+    /// Whether tasks are preempted within programs.
+    preemptible: bool,
 }
 
 /// Runs the kernel skipped because a program would have interrupted itself.
@@ -197,6 +199,8 @@ impl Probes {
             kernel.births(),
             kernel.ends().filter(|_| options.ends),
             Some(&FOLLOW).filter(|_| options.follow),
+            kernel.witness(),
+            kernel.connect_again(),
         ];
         let config = configure(kernel, options);
         let sizes = Sizes {
@@ -255,6 +259,7 @@ impl Probes {
             attached: hooks,
             ebpf,
             misses: None,
+            preemptible: kernel.preemptible,
         })
     }
 
@@ -326,11 +331,19 @@ impl Probes {
         self.misses.unwrap_or_else(|| {
             let misses =
                 |program: &str| object::recursion_misses(&self.ebpf, program).unwrap_or_default();
-            let rescues = self.attached.iter().any(|hook| RESCUE.hooks.contains(hook));
+            let attached = |group: &Group| {
+                let mut hooks = self.attached.iter();
+                hooks.any(|hook| group.hooks.contains(hook))
+            };
+            let witnessed = attached(&WITNESS);
+            let rescues = attached(&RESCUE) && (witnessed || !self.preemptible);
             let mut all = Misses::default();
             for hook in &self.attached {
-                if STATE.hooks.contains(hook) && rescues {
+                let of = |group: &Group| group.hooks.contains(hook);
+                if of(&STATE) && rescues {
                     all.rescued += misses(hook.program);
+                } else if tells_connect(hook) && witnessed {
+                    // A failure that was missed leaves an entry, which counts as unseen.
                 } else if !has_second_chance(hook) {
                     all.lost += misses(hook.program);
                 }
@@ -371,6 +384,13 @@ fn has_second_chance(hook: &Hook) -> bool {
     BIRTH_TRAMPOLINE.hooks.contains(hook) || RESCUE.hooks.contains(hook)
 }
 
+/// True for a program that tells how a connect() ended.
+fn tells_connect(hook: &Hook) -> bool {
+    [CONNECT_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL]
+        .iter()
+        .any(|group| group.hooks.contains(hook))
+}
+
 fn configure(kernel: &Kernel, options: &Options) -> Config {
     let is = |group: Option<&Group>, wanted: &Group| group == Some(wanted);
     let (connect, birth) = (kernel.connect(), kernel.births());
@@ -391,6 +411,7 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
         } else {
             births::INFERRED
         },
+        witness: u32::from(kernel.witness().is_some()),
         all: u32::from(options.all),
         ends: u32::from(options.ends),
         skip_softirq: u32::from(options.skip_softirq),

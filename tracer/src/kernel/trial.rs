@@ -11,9 +11,9 @@ use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 
 use super::btf::VMLINUX;
 use super::hooks::{
-    BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_SYSCALL,
+    BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL,
     CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind, RESCUE, STATE,
-    TRAMPOLINE,
+    TRAMPOLINE, WITNESS,
 };
 use super::layout::{self, REQUIRED};
 use super::object::{self, Sizes};
@@ -51,6 +51,8 @@ pub struct Kernel {
     pub(crate) layout: Layout,
     /// Feature fields only; what to do is still to be set.
     pub(crate) config: Config,
+    /// Whether tasks are preempted within programs of tracepoints.
+    pub(crate) preemptible: bool,
     /// Every hook's trial, in the order of [`GROUPS`].
     pub trials: Vec<Trial>,
 }
@@ -73,10 +75,14 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
     let mut config = features(&btf, &layout)?;
     config.tw_timer_handler =
         kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address);
+    let preemptible = is_preemptible();
     let mut trials = Vec::new();
     let mut ebpf =
         object::open(&btf, &layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
     for group in GROUPS {
+        if !preemptible && (*group == WITNESS || *group == CONNECT_AGAIN) {
+            continue;
+        }
         for hook in group.hooks.iter().filter(|hook| is_needed(hook, &config)) {
             let result = match refused_by_us(group, hook, choice, &config, &offsets.missing) {
                 Some(reason) => Err(reason),
@@ -93,6 +99,7 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
         btf,
         layout,
         config,
+        preemptible,
         trials,
     })
 }
@@ -100,10 +107,24 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
 impl Kernel {
     /// Whether every hook of a group that must attach does.
     pub fn allows(&self, group: &Group) -> bool {
-        self.trials
+        let mut tried = self
+            .trials
             .iter()
-            .filter(|trial| trial.group == group && !trial.hook.optional)
-            .all(|trial| trial.result.is_ok())
+            .filter(|trial| trial.group == group)
+            .peekable();
+        tried.peek().is_some() && tried.all(|trial| trial.hook.optional || trial.result.is_ok())
+    }
+
+    /// The group that sees what a preempted task hides from tracepoints.
+    pub fn witness(&self) -> Option<&'static Group> {
+        Some(&WITNESS).filter(|group| self.allows(group))
+    }
+
+    /// The group that sees the results of connect() that a preempted task hides.
+    pub fn connect_again(&self) -> Option<&'static Group> {
+        let trampolines = self.connect() == Some(&CONNECT_TRAMPOLINE);
+        Some(&CONNECT_AGAIN)
+            .filter(|group| trampolines && self.witness().is_some() && self.allows(group))
     }
 
     /// The hooks of a group that attach.
@@ -234,6 +255,19 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
             reason: Box::new(source),
         }),
     )
+}
+
+/// Whether tasks are preempted within programs of tracepoints: since Linux 7.0, which no longer
+/// turns preemption off around tracepoints. No trial can tell. Programs say how often they were
+/// skipped, so where this is wrong it is seen.
+fn is_preemptible() -> bool {
+    nix::sys::utsname::uname().is_ok_and(|name| {
+        let release = name.release().to_string_lossy();
+        let major = release.split('.').next();
+        major
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_some_and(|major| major >= 7)
+    })
 }
 
 /// Whether a hook gives anything here: the begin of a system call does not where its end has the

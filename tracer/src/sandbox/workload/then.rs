@@ -25,8 +25,10 @@ pub enum Then {
     Keep,
     /// Send and receive a byte, then keep it: a leak that looks alive.
     PingAndKeep,
-    /// Wait until the other side closed or reset it, then close.
+    /// Wait until the other side closed it, then close.
     AwaitPeer,
+    /// Send a byte and wait until the other side reset it, then close.
+    AwaitReset,
     /// Wait until the other side closed it, and keep it: CLOSE_WAIT.
     ReadAndKeep,
     /// Send a FIN, wait for data, close without reading it: a RST out of FIN_WAIT2.
@@ -52,6 +54,11 @@ pub(super) fn after(then: Then, socket: Socket, report: &mut Report) -> io::Resu
             Ok(Some(socket))
         }
         Then::AwaitPeer => {
+            await_end(&socket, report)?;
+            Ok(None)
+        }
+        Then::AwaitReset => {
+            socket.send(b"!")?;
             await_end(&socket, report)?;
             Ok(None)
         }
