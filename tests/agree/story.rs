@@ -21,6 +21,7 @@ const TIMES: &[&str] = &[
     "rates",
     "rate",
     "net_rate",
+    "opened",
     "forecast_s",
     "settles_at",
     "foretold",
@@ -88,12 +89,17 @@ impl Story {
         for verdict in verdicts.iter().filter(|line| Some(&line["ts"]) == last) {
             let name = |one: &Value| json!([one["pid"], one["comm"], one["exe"]]);
             let victims = verdict["victims"].as_array().unwrap().iter();
+            let mut victims: Vec<_> = victims.map(name).collect();
+            victims.sort_by_key(Value::to_string);
+            // Of those that collide the one whose port was found last comes first.
+            let culprit =
+                Some(&verdict["culprits"][0]).filter(|_| verdict["verdict"] != "collision");
             let plain = json!({
                 "type": "verdict",
                 "verdict": verdict["verdict"],
                 "pool": verdict["pool"],
-                "culprit": name(&verdict["culprits"][0]),
-                "victims": victims.map(name).collect::<Vec<_>>(),
+                "culprit": culprit.map(name),
+                "victims": victims,
             });
             add(&mut story.told, &plain, 1);
         }
