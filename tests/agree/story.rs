@@ -84,9 +84,11 @@ impl Story {
             }
             add(&mut story.told, &plain, 1);
         }
-        let verdicts = findings::verdicts(&trace.lines, netns);
-        let last = verdicts.last().map(|last| &last["ts"]);
-        for verdict in verdicts.iter().filter(|line| Some(&line["ts"]) == last) {
+        // The last judgement is told at the end, with the pools; one before was of its own time.
+        let end = trace.lines.iter().rfind(|line| line["type"] == "pool");
+        let end = end.map(|line| &line["ts"]);
+        let verdicts = findings::verdicts(&trace.lines, netns).into_iter();
+        for verdict in verdicts.filter(|line| Some(&line["ts"]) == end) {
             let name = |one: &Value| json!([one["pid"], one["comm"], one["exe"]]);
             let victims = verdict["victims"].as_array().unwrap().iter();
             let mut victims: Vec<_> = victims.map(name).collect();
