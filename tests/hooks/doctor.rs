@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::Release;
+use super::table::Release;
 use crate::trace::program;
 use crate::world::Skip;
 
