@@ -15,12 +15,14 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Completion, Trial};
 use world::Skip;
 
+mod agree;
 mod bind;
 mod cli;
 mod connect;
 mod demo;
 mod detach;
 mod findings;
+mod hooks;
 mod pools;
 mod rescue;
 mod run;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         ("timewait", timewait::SCENARIOS),
         ("rescue", rescue::SCENARIOS),
         ("detach", detach::SCENARIOS),
+        ("hooks", hooks::SCENARIOS),
+        ("agree", agree::SCENARIOS),
         ("cli", cli::SCENARIOS),
         ("demo", demo::SCENARIOS),
         ("run", run::SCENARIOS),

@@ -16,6 +16,10 @@ use crate::world::{SOON, Skip};
 /// What the tracer says on standard error once it is attached.
 const READY: [&str; 2] = ["tracer: watching", "tracer: tracing"];
 
+/// How long it may take to try every hook: on an emulated kernel of a busy machine each one that
+/// is taken out again waits for every task.
+const START: Duration = Duration::from_secs(180);
+
 /// The tracer to test.
 pub(crate) fn program() -> PathBuf {
     std::env::var_os("TRACER").map_or_else(|| env!("CARGO_BIN_EXE_tracer").into(), PathBuf::from)
@@ -57,7 +61,7 @@ impl Tracer {
             said: Vec::new(),
             lines: Vec::new(),
         };
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + START;
         loop {
             match tracer.stderr.recv_timeout(deadline - Instant::now()) {
                 Ok(line) => {

@@ -30,11 +30,8 @@ use tracer_ebpf::{
 use crate::{
     maps::{SOCKETS, config, count, offset},
     sock::{Load, Pointer, Typed, key},
-    state::{closed, not_established},
+    state::{SOCK_DONE, closed, not_established},
 };
-
-/// Bit of `skc_flags` that `tcp_fin` sets: `SOCK_DONE` of `enum sock_flags` (include/net/sock.h).
-const SOCK_DONE: u64 = 1 << 1;
 
 /// A socket got an error.
 #[btf_tracepoint(function = "inet_sk_error_report")]

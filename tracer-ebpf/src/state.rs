@@ -45,6 +45,12 @@ use crate::{
     timewait,
 };
 
+/// Bit of `skc_flags` of a socket no descriptor is left of: `enum sock_flags` (include/net/sock.h).
+const SOCK_DEAD: u64 = 1 << 0;
+
+/// Bit of `skc_flags` that `tcp_fin` sets.
+pub(crate) const SOCK_DONE: u64 = 1 << 1;
+
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
@@ -348,7 +354,9 @@ pub(crate) unsafe fn closed(sk: Pointer, old: u8) {
         let waits = matches!(old, FIN_WAIT2 | CLOSING)
             && config!(births) == births::INFERRED
             && error == 0
-            && lingers;
+            && lingers
+            // A close() that finds unread data resets a socket which is neither yet.
+            && Typed::load::<u64>(sk, offset!(skc_flags)) & (SOCK_DEAD | SOCK_DONE) != 0;
         if waits {
             timewait::born(
                 &*socket,
