@@ -13,7 +13,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
-use tracer::kernel::hooks::{GROUPS, Group, TRACEPOINT, TRAMPOLINE};
+use tracer::kernel::hooks::{CGROUP, GROUPS, Group, TRACEPOINT, TRAMPOLINE};
 use tracer::kernel::preflight::{Facts, Lockdown};
 use tracer::kernel::{btf, layout};
 
@@ -41,7 +41,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 /// Facts that trampolines give nothing to: their hooks are there with either backend.
-const SHARED: &[&str] = &["state", "rescue"];
+const SHARED: &[&str] = &["state", "rescue", "witness"];
 
 /// What only `tracer run` asks for.
 const FOLLOW: &str = "follow";
@@ -49,6 +49,12 @@ const FOLLOW: &str = "follow";
 /// Whether the hook is attached by `tracer watch` with a backend.
 fn is_watched(expected: &Expected, backend: &str) -> bool {
     expected.fact != FOLLOW && (expected.backend == backend || SHARED.contains(&expected.fact))
+}
+
+/// Whether a kernel is new enough for a hook that older ones do without.
+fn is_due(doctor: &Doctor, expected: &Expected) -> bool {
+    let extra = ["witness", "connect_again"].contains(&expected.fact);
+    !extra || doctor.release() >= expected.since
 }
 
 /// Prints one line for the table in docs/.
@@ -172,7 +178,7 @@ fn used(doctor: &Doctor, backend: &str) -> BTreeMap<&'static str, &'static Group
 /// one did, and returns the faults.
 fn fired(doctor: &Doctor, pid: u32, hooks: &[&Expected]) -> Vec<String> {
     let deadline = Instant::now() + SOON;
-    let groups: BTreeMap<_, _> = [TRAMPOLINE, TRACEPOINT]
+    let groups: BTreeMap<_, _> = [TRAMPOLINE, TRACEPOINT, CGROUP]
         .map(|backend| (backend, used(doctor, backend)))
         .into();
     // How often each fired, none where no program is in use.
@@ -231,9 +237,10 @@ fn attach_and_fire(doctor: &Doctor, backend: &'static str) -> Result<(), Skip> {
     assert!(tracer.is_ok() || faults.is_empty(), "{faults:#?}");
     let tracer = tracer?;
     everything::run()?;
+    // What a kernel does not need yet is no part of its table.
     let hooks: Vec<_> = EXPECTED
         .iter()
-        .filter(|expected| is_watched(expected, backend))
+        .filter(|expected| is_watched(expected, backend) && is_due(doctor, expected))
         .collect();
     faults.extend(fired(doctor, tracer.pid(), &hooks));
     drop(statistics);
@@ -243,7 +250,14 @@ fn attach_and_fire(doctor: &Doctor, backend: &'static str) -> Result<(), Skip> {
         println!("matrix: fact {fact} {}", given.as_str().expect("a word"));
     }
     let facts = used(doctor, backend);
-    for fact in facts.keys().filter(|&&fact| fact != FOLLOW) {
+    let given_here = |fact: &str| {
+        let mut rows = EXPECTED.iter();
+        rows.any(|row| row.fact == fact && is_due(doctor, row))
+    };
+    for fact in facts
+        .keys()
+        .filter(|&&fact| fact != FOLLOW && given_here(fact))
+    {
         let given = &summary["backend"][fact];
         if given != backend {
             faults.push(format!("{fact} is given by {given}"));

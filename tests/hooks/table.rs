@@ -1,6 +1,6 @@
 /*! The hooks that each kernel is expected to have, by release. */
 
-use tracer::kernel::hooks::{TRACEPOINT, TRAMPOLINE};
+use tracer::kernel::hooks::{CGROUP, TRACEPOINT, TRAMPOLINE};
 
 use super::everything::Least;
 
@@ -25,6 +25,9 @@ const OLDEST: Release = (5, 8);
 
 /// Tracing programs may ask for a socket's cookie from here on.
 const COOKIES: Release = (5, 12);
+
+/// Tasks are preempted within programs of tracepoints from here on.
+const PREEMPTIBLE: Release = (7, 0);
 
 /// The arguments of a system call can be read at its end from here on, on x86-64.
 const REGISTERS: Option<Release> = if cfg!(target_arch = "x86_64") {
@@ -189,5 +192,54 @@ pub(super) const EXPECTED: &[Expected] = &[
         "tp_btf/sched_process_free",
         OLDEST,
         Least::Forks,
+    ),
+    expected(
+        "witness",
+        CGROUP,
+        "cgroup/connect4",
+        PREEMPTIBLE,
+        Least::ConnectsV4,
+    ),
+    expected(
+        "witness",
+        CGROUP,
+        "cgroup/connect6",
+        PREEMPTIBLE,
+        Least::ConnectsV6,
+    ),
+    expected(
+        "witness",
+        CGROUP,
+        "cgroup/sock_release",
+        PREEMPTIBLE,
+        Least::Connects,
+    ),
+    expected(
+        "connect_again",
+        TRAMPOLINE,
+        "fexit/inet_hash_connect",
+        PREEMPTIBLE,
+        Least::ConnectsV4,
+    ),
+    expected(
+        "connect_again",
+        TRAMPOLINE,
+        "fexit/inet6_hash_connect",
+        PREEMPTIBLE,
+        Least::ConnectsV6,
+    ),
+    expected(
+        "connect_again",
+        TRAMPOLINE,
+        "fexit/tcp_v4_connect",
+        PREEMPTIBLE,
+        Least::ConnectsV4,
+    ),
+    expected(
+        "connect_again",
+        TRAMPOLINE,
+        "fexit/tcp_v6_connect",
+        PREEMPTIBLE,
+        Least::ConnectsV6,
     ),
 ];

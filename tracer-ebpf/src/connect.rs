@@ -258,14 +258,14 @@ pub(crate) fn hash_connect_v6(ctx: FExitContext) -> i32 {
 
 /// Second copy, for when a task was preempted within the first and the kernel skips it.
 #[fexit(function = "inet_hash_connect")]
-pub(crate) fn hash_connect_v4_again(ctx: FExitContext) -> i32 {
+pub(crate) fn hash_again_v4(ctx: FExitContext) -> i32 {
     searched(&ctx);
     0
 }
 
 /// Second copy, likewise.
 #[fexit(function = "inet6_hash_connect")]
-pub(crate) fn hash_connect_v6_again(ctx: FExitContext) -> i32 {
+pub(crate) fn hash_again_v6(ctx: FExitContext) -> i32 {
     searched(&ctx);
     0
 }
@@ -318,7 +318,7 @@ pub(crate) fn tcp_connect_v4(ctx: FExitContext) -> i32 {
 
 /// Second copy, for when a task was preempted within the first and the kernel skips it.
 #[fexit(function = "tcp_v4_connect")]
-pub(crate) fn tcp_connect_v4_again(ctx: FExitContext) -> i32 {
+pub(crate) fn tcp_again_v4(ctx: FExitContext) -> i32 {
     returned_v4(&ctx);
     0
 }
@@ -354,7 +354,7 @@ pub(crate) fn tcp_connect_v6(ctx: FExitContext) -> i32 {
 
 /// Second copy, for when a task was preempted within the first and the kernel skips it.
 #[fexit(function = "tcp_v6_connect")]
-pub(crate) fn tcp_connect_v6_again(ctx: FExitContext) -> i32 {
+pub(crate) fn tcp_again_v6(ctx: FExitContext) -> i32 {
     returned_v6(&ctx);
     0
 }

@@ -51,13 +51,13 @@ const ALLOW: i32 = 1;
 const TCP: u32 = 6;
 
 #[cgroup_sock_addr(connect4)]
-pub(crate) fn witness_connect_v4(ctx: SockAddrContext) -> i32 {
+pub(crate) fn witness_v4(ctx: SockAddrContext) -> i32 {
     connects(&ctx);
     ALLOW
 }
 
 #[cgroup_sock_addr(connect6)]
-pub(crate) fn witness_connect_v6(ctx: SockAddrContext) -> i32 {
+pub(crate) fn witness_v6(ctx: SockAddrContext) -> i32 {
     connects(&ctx);
     ALLOW
 }

@@ -206,18 +206,10 @@ pub const CONNECT_AGAIN: Group = Group {
     backend: TRAMPOLINE,
     gives: "failures of connect() while a task is preempted within a program",
     hooks: &[
-        optional(
-            "hash_connect_v4_again",
-            Kind::Fexit,
-            "fexit/inet_hash_connect",
-        ),
-        optional(
-            "hash_connect_v6_again",
-            Kind::Fexit,
-            "fexit/inet6_hash_connect",
-        ),
-        optional("tcp_connect_v4_again", Kind::Fexit, "fexit/tcp_v4_connect"),
-        optional("tcp_connect_v6_again", Kind::Fexit, "fexit/tcp_v6_connect"),
+        optional("hash_again_v4", Kind::Fexit, "fexit/inet_hash_connect"),
+        optional("hash_again_v6", Kind::Fexit, "fexit/inet6_hash_connect"),
+        optional("tcp_again_v4", Kind::Fexit, "fexit/tcp_v4_connect"),
+        optional("tcp_again_v6", Kind::Fexit, "fexit/tcp_v6_connect"),
     ],
 };
 
@@ -227,8 +219,8 @@ pub const WITNESS: Group = Group {
     backend: CGROUP,
     gives: "who connects and closes while a task is preempted within a program",
     hooks: &[
-        hook("witness_connect_v4", Kind::CgroupConnect, "cgroup/connect4"),
-        optional("witness_connect_v6", Kind::CgroupConnect, "cgroup/connect6"),
+        hook("witness_v4", Kind::CgroupConnect, "cgroup/connect4"),
+        optional("witness_v6", Kind::CgroupConnect, "cgroup/connect6"),
         optional(
             "witness_release",
             Kind::CgroupRelease,
