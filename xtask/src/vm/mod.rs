@@ -5,6 +5,7 @@ or a command, inside.
 mod guest;
 mod initramfs;
 mod kernel;
+mod programs;
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
