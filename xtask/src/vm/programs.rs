@@ -60,7 +60,9 @@ pub(super) fn pack(payload: &Payload, tree: &Path) -> Result<()> {
     let mut programs = Vec::new();
     for file in files()? {
         let target = inside(tree, &file);
-        if file.is_symlink() {
+        if file.is_dir() {
+            // Comes with its files. /lib, a link on this machine, is a folder in the guest.
+        } else if file.is_symlink() {
             let to = fs::read_link(&file).with_context(|| format!("reading {}", file.display()))?;
             fs::create_dir_all(target.parent().unwrap_or(tree))
                 .and_then(|()| symlink(to, &target))
