@@ -48,8 +48,9 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ),
 ];
 
-/// Source ports of a client.
-const PORTS: u16 = 1000;
+/// Source ports of a client: few, so that an emulated machine too has used them up before the first
+/// TIME_WAIT ends, after a minute.
+const PORTS: u16 = 200;
 
 /// The name of the Rust service in story (b).
 const SERVICE: &str = "line-service";
@@ -163,7 +164,9 @@ fn connection_per_query() -> Result<(), Skip> {
 /// Its author's way out: more quadruplets, by several PgBouncers, each on a port of its own.
 fn more_ports() -> Result<(), Skip> {
     const BOUNCERS: [u16; 3] = [PGBOUNCER, PGBOUNCER + 1, PGBOUNCER + 2];
-    const QUERIES: usize = 1500;
+    // More than one of them bears, and all done before the first TIME_WAIT ends.
+    const PORTS: u16 = 100;
+    const QUERIES: usize = 150;
     let world = World::with_ports(PORTS)?;
     let _database = Database::behind(&world, &BOUNCERS)?;
     let to = BOUNCERS.map(pgbouncer);
@@ -239,9 +242,10 @@ fn pool_of_connections() -> Result<(), Skip> {
     Ok(())
 }
 
-/// The web server and its visitors in story (a), and how fast they come.
+/// The web server in story (a).
 const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(CLIENT_V4), 8080);
-const VISITS_PER_SECOND: f64 = 50.0;
+/// How fast its visitors come; an emulated machine keeps up with that.
+const VISITS_PER_SECOND: f64 = 10.0;
 
 /// Starts the web server, which is then listening.
 fn web_server(world: &World, connection_per_request: bool) -> Process {
@@ -256,11 +260,11 @@ fn web_server(world: &World, connection_per_request: bool) -> Process {
     web
 }
 
-/// Lets the visitors go, from the other side.
-fn visitors(world: &World, visits: u64) -> Process {
+/// Lets the visitors go, from the other side: `most` of them, or until released.
+fn visitors(world: &World, most: u64) -> Process {
     let act = Act::Visits(Visits {
         to: WEB,
-        visits,
+        most,
         per_second: VISITS_PER_SECOND,
     });
     let mut visitors = act.start(world, Side::Server, "visitors");
@@ -270,30 +274,27 @@ fn visitors(world: &World, visits: u64) -> Process {
 
 /// Story (a), and the tracer tells before anybody notices.
 fn connection_per_request() -> Result<(), Skip> {
-    // Connections that a server will keep are no leak for the first half minute.
-    const VISITS: u64 = 1700;
-    const PORTS: u16 = 4000;
+    // Connections that a server will keep are no leak for the first half minute: 300 visits.
+    const PORTS: u16 = 1000;
     let world = World::with_ports(PORTS)?;
     let _broker = Broker::start(&world)?;
     let netns = world.pair.inode(Side::Client);
     let mut tracer = Tracer::watch(&[])?;
     let web = web_server(&world, true);
-    let mut visitors = visitors(&world, VISITS);
+    let mut visitors = visitors(&world, u64::from(PORTS));
     tracer.until("nothing says that the web server leaks", |lines| {
         let mut verdicts = verdicts(lines, netns).into_iter();
         verdicts.any(|verdict| verdict["verdict"] == "leak")
     });
+    visitors.release();
     let report = visitors.report(SOON).unwrap();
-    assert_eq!(
-        (report.connected, report.failures()),
-        (VISITS, 0),
-        "{report:?}"
-    );
+    let visits = report.connected;
+    assert!(visits > 0 && report.failures() == 0, "{report:?}");
     let kernel = settled(&world);
     let trace = tracer.stop();
     trace.assert_whole();
     let open = ports(&kernel, Broker::address(), tcp_state::ESTABLISHED);
-    assert_eq!(open.len() as u64, VISITS);
+    assert_eq!(open.len() as u64, visits);
     assert_eq!(trace.of("connect_failed", netns), Vec::<&Value>::new());
     let verdicts = verdicts(&trace.lines, netns);
     for verdict in &verdicts {
@@ -306,13 +307,13 @@ fn connection_per_request() -> Result<(), Skip> {
     );
     assert!(number(first, "forecast_s") > 0.0, "{first}");
     let pool = pool(&trace.lines, netns, Broker::address());
-    assert_eq!(pool["by_state"], json!({ "ESTABLISHED": VISITS }), "{pool}");
+    assert_eq!(pool["by_state"], json!({ "ESTABLISHED": visits }), "{pool}");
     Ok(())
 }
 
 /// The way out of story (a).
 fn one_connection() -> Result<(), Skip> {
-    const VISITS: u64 = 200;
+    const VISITS: u64 = 100;
     let world = World::with_ports(PORTS)?;
     let _broker = Broker::start(&world)?;
     let netns = world.pair.inode(Side::Client);

@@ -10,8 +10,9 @@ use tracer::host::sock_diag::{TcpSocket, tcp_sockets};
 use tracer::sandbox::workload::{Connect, Manner, Serve, Then, Work};
 use tracer::sandbox::{Pair, Process, SERVER_V4, SERVER_V6, Settings, Side};
 
-/// How long anything may take that should come at once.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// How long anything may take that should come at once: on an emulated machine, twenty times slower
+/// than a real one, that is a while.
+pub(crate) const SOON: Duration = Duration::from_secs(180);
 
 /// Why a scenario cannot run here.
 #[derive(Debug)]

@@ -2,21 +2,23 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::sync::Mutex;
 use tokio::task::{LocalSet, spawn_local};
-use tracer::sandbox::workload::{Pace, Report};
+use tracer::sandbox::workload::Report;
 
 use super::acts::fail;
 
 /// How often a connection to the broker is kept alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Serves until its process ends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -157,30 +159,41 @@ impl Broker {
     }
 }
 
-/// Calls the web server at a steady rate.
+/// Calls the web server at a steady rate, until the process is released.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Visits {
     /// The web server.
     pub(crate) to: SocketAddr,
-    /// How many.
-    pub(crate) visits: u64,
-    /// How many a second.
+    /// How many at most.
+    pub(crate) most: u64,
+    /// How many a second. After a delay they do not come in a throng, to make up for it.
     pub(crate) per_second: f64,
 }
 
 impl Visits {
     pub(super) fn play(&self) -> anyhow::Result<(Report, ())> {
         let mut report = Report::default();
-        let mut pace = Pace::new(self.per_second);
-        for _ in 0..self.visits {
-            pace.wait();
+        let gap = Duration::from_secs_f64(1.0 / self.per_second);
+        for _ in 0..self.most {
+            let due = Instant::now() + gap;
             match visit(self.to) {
                 Ok(()) => report.connected += 1,
                 Err(error) => fail(&mut report, &error),
             }
+            if is_released(due.saturating_duration_since(Instant::now()))? {
+                break;
+            }
         }
         Ok((report, ()))
     }
+}
+
+/// Waits, but no longer than until this process is released: its standard input is closed then.
+fn is_released(wait: Duration) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut waited = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    let wait = PollTimeout::try_from(wait).map_err(io::Error::other)?;
+    Ok(poll(&mut waited, wait)? > 0)
 }
 
 /// An error has what the page says.

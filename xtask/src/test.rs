@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What the end-to-end scenarios compare tracer with, and the real programs they trace.
-const SCENARIO_PACKAGES: &[Package] = &[
+pub(crate) const SCENARIO_PACKAGES: &[Package] = &[
     Package {
         name: "iproute2",
         proof: "ss",

@@ -22,8 +22,14 @@ pub struct Ask {
 /// Shortest time between two readings.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A reading may take one part in this many of the time.
+/// A reading may take one part in this many of the time,
 const SHARE: u32 = 200;
+
+/// unless readings were then further apart than this: without news for so long, no growth shows.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// What a reading may take of the time at most, for that.
+const MOST: u32 = 20;
 
 struct Reading {
     dumps: Vec<Dump>,
@@ -97,16 +103,30 @@ impl Survey {
 
     fn taken(&mut self, reading: Reading) -> Vec<Dump> {
         self.waiting = false;
-        self.next = Instant::now() + SHORTEST.max(reading.took * SHARE);
+        self.next = Instant::now() + pause(reading.took);
         reading.dumps
     }
+}
+
+/// The time to leave after a reading that took so long.
+fn pause(took: Duration) -> Duration {
+    (took * SHARE).min(LONGEST.max(took * MOST)).max(SHORTEST)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Ask, Survey};
+    use super::{Ask, Survey, pause};
+
+    #[test]
+    fn readings_cost_little_but_do_not_stay_away() {
+        let pause = |took_ms| pause(Duration::from_millis(took_ms)).as_millis();
+        assert_eq!(pause(1), 1_000);
+        assert_eq!(pause(20), 4_000);
+        assert_eq!(pause(300), 10_000);
+        assert_eq!(pause(2_000), 40_000);
+    }
 
     #[test]
     fn one_reading_at_a_time_and_none_too_soon() {

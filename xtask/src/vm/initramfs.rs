@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _};
 
-use super::{guest::STATUS, kernel::Kernel};
+use super::{guest::STATUS, kernel::Kernel, programs};
 use crate::{
     exec::{exec, quoted},
     paths,
@@ -26,7 +26,7 @@ const MODULES: &[&str] = &["veth", "dummy", "tcp_diag"];
 
 /// Programs the tests compare tracer with; taken along where the machine has
 /// them.
-const PEERS: &[&str] = &["ss", "bpftool"];
+pub(super) const PEERS: &[&str] = &["ss", "bpftool"];
 
 /// What runs in a guest.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ pub(super) fn build(kernel: &Kernel, payload: &Payload) -> Result<PathBuf> {
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
     )?;
     write(&tree, "etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
+    programs::pack(payload, &tree)?;
     write(&tree, "etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
     write(&tree, "init", &init(&modules, payload))?;
     fs::set_permissions(tree.join("init"), fs::Permissions::from_mode(0o755))
@@ -110,7 +111,8 @@ fn init(modules: &[String], payload: &Payload) -> String {
          mount -t cgroup2 cgroup2 /sys/fs/cgroup\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          mount -t tracefs tracefs /sys/kernel/tracing\n\
-         mkdir -p /dev/pts /run/netns\n\
+         mkdir -p /dev/pts /dev/shm /run/netns\n\
+         mount -t tmpfs -o mode=1777 tmpfs /dev/shm\n\
          mount -t devpts devpts /dev/pts\n\
          ln -sf /proc/self/fd /dev/fd\n\
          hostname guest\n\
@@ -131,7 +133,8 @@ fn write(tree: &Path, file: &str, text: &str) -> Result<()> {
     fs::write(tree.join(file), text).with_context(|| format!("writing the guest's {file}"))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file, and makes the directory it goes to.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     let dir = to
         .parent()
         .expect("a file of the guest lies in a directory");
@@ -167,10 +170,12 @@ fn install(program: &Path, tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files in the output of ldd.
-fn libraries(listed: &str) -> Vec<PathBuf> {
+/// The files in the output of ldd, for one program or several.
+pub(super) fn libraries(listed: &str) -> Vec<PathBuf> {
     listed
         .lines()
+        // Others name the program.
+        .filter(|line| line.starts_with('\t'))
         .flat_map(str::split_whitespace)
         .filter(|word| word.starts_with('/'))
         .map(PathBuf::from)
@@ -282,7 +287,8 @@ mod tests {
 
     #[test]
     fn libraries_are_read_from_ldd() {
-        let listed = "\tlinux-vdso.so.1 (0x00007ffd)\n\
+        let listed = "/bin/first:\n\
+                      \tlinux-vdso.so.1 (0x00007ffd)\n\
                       \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
         assert_eq!(

@@ -7,6 +7,7 @@ mod initramfs;
 mod kernel;
 mod matrix;
 mod page;
+mod programs;
 
 use std::{
     collections::BTreeMap,
