@@ -164,7 +164,7 @@ fn all_names_the_closer() -> Result<(), Skip> {
     let cases = [
         (Manner::Echo, Then::Close, "local"),
         (Manner::CloseFirst, Then::AwaitPeer, "peer"),
-        (Manner::Reset, Then::AwaitPeer, "reset"),
+        (Manner::Reset, Then::SpeakAndAwaitPeer, "reset"),
     ];
     for (manner, then, closer) in cases {
         let (world, trace, pid, _) = all(manner, then)?;

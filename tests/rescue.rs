@@ -121,7 +121,7 @@ fn passive_close() -> Result<(), Skip> {
 }
 
 fn reset_by_the_peer() -> Result<(), Skip> {
-    let lines = closes(Manner::Reset, Then::AwaitPeer, "closed", true)?;
+    let lines = closes(Manner::Reset, Then::SpeakAndAwaitPeer, "closed", true)?;
     assert_each(
         &lines.iter().collect::<Vec<_>>(),
         &json!({ "closer": "reset" }),

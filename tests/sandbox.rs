@@ -144,7 +144,7 @@ fn only_the_first_closer_keeps_time_wait() -> Result<(), Skip> {
 fn resets_leave_no_time_wait() -> Result<(), Skip> {
     let world = World::with_ports(100)?;
     let cases = [
-        (Manner::Reset, Then::AwaitPeer, 20),
+        (Manner::Reset, Then::SpeakAndAwaitPeer, 20),
         (Manner::ResetAtEof, Then::HalfCloseReset, 20),
         (Manner::TalkAtEof, Then::HalfCloseUnread, 0),
     ];
@@ -154,7 +154,11 @@ fn resets_leave_no_time_wait() -> Result<(), Skip> {
             .client("client", &connect(server_v4(), 20, then))
             .finish(SOON)
             .unwrap();
-        assert_eq!((report.connected, report.reset), (20, resets), "{then:?}");
+        assert_eq!(
+            (report.connected, report.reset),
+            (20, resets),
+            "{then:?}: {report:?}"
+        );
         assert_eq!(world.sockets(Side::Client), [], "{then:?}");
         server.release();
         server.wait(SOON).unwrap();

@@ -150,7 +150,9 @@ fn twenty_processes() -> Result<(), Skip> {
         for port in report.ports {
             assert_eq!(
                 owners.insert(port, (client.pid(), client.name().to_owned())),
-                None
+                None,
+                "port {port} again after {} others",
+                owners.len()
             );
         }
     }
@@ -237,7 +239,7 @@ fn passive_close() -> Result<(), Skip> {
 }
 
 fn reset_by_the_peer() -> Result<(), Skip> {
-    let (world, trace, ..) = run(Manner::Reset, Then::AwaitPeer)?;
+    let (world, trace, ..) = run(Manner::Reset, Then::SpeakAndAwaitPeer)?;
     assert_none(&world, &trace, Side::Client);
     assert_none(&world, &trace, Side::Server);
     Ok(())

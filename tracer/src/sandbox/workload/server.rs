@@ -34,7 +34,7 @@ pub enum Manner {
     Echo,
     /// Close at once: its is the first FIN.
     CloseFirst,
-    /// Reset at once.
+    /// Reset when a byte came: at once could be before the client's connect() returned.
     Reset,
     /// Reset when the client's FIN came.
     ResetAtEof,
@@ -102,6 +102,7 @@ async fn treat(manner: Manner, mut stream: TcpStream) -> io::Result<Option<TcpSt
         }
         Manner::CloseFirst => Ok(None),
         Manner::Reset => {
+            stream.read_exact(&mut [0]).await?;
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             Ok(None)
         }

@@ -27,6 +27,8 @@ pub enum Then {
     PingAndKeep,
     /// Wait until the other side closed or reset it, then close.
     AwaitPeer,
+    /// Send a byte, then as [`Then::AwaitPeer`].
+    SpeakAndAwaitPeer,
     /// Wait until the other side closed it, and keep it: CLOSE_WAIT.
     ReadAndKeep,
     /// Send a FIN, wait for data, close without reading it: a RST out of FIN_WAIT2.
@@ -52,6 +54,11 @@ pub(super) fn after(then: Then, socket: Socket, report: &mut Report) -> io::Resu
             Ok(Some(socket))
         }
         Then::AwaitPeer => {
+            await_end(&socket, report)?;
+            Ok(None)
+        }
+        Then::SpeakAndAwaitPeer => {
+            socket.send(b"!")?;
             await_end(&socket, report)?;
             Ok(None)
         }
