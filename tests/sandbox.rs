@@ -154,7 +154,11 @@ fn resets_leave_no_time_wait() -> Result<(), Skip> {
             .client("client", &connect(server_v4(), 20, then))
             .finish(SOON)
             .unwrap();
-        assert_eq!((report.connected, report.reset), (20, resets), "{then:?}");
+        assert_eq!(
+            (report.connected, report.reset),
+            (20, resets),
+            "{then:?}: {report:?}"
+        );
         assert_eq!(world.sockets(Side::Client), [], "{then:?}");
         server.release();
         server.wait(SOON).unwrap();

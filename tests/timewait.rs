@@ -150,7 +150,9 @@ fn twenty_processes() -> Result<(), Skip> {
         for port in report.ports {
             assert_eq!(
                 owners.insert(port, (client.pid(), client.name().to_owned())),
-                None
+                None,
+                "port {port} again after {} others",
+                owners.len()
             );
         }
     }

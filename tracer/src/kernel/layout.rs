@@ -20,12 +20,15 @@ pub const REQUIRED: &[&str] = &[
     "inet_sport",
 ];
 
+/// Fields of [`Layout`] that only kernels for x86-64 have; the programs read them nowhere else.
+const X86_64: &[&str] = &["regs_number", "regs_first", "regs_second"];
+
 /// What a kernel's BTF says about the members the programs read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offsets {
     /// Byte offsets; [`tracer_ebpf::ABSENT`] where the kernel has no such member.
     pub layout: Layout,
-    /// Names of the fields that stayed absent, in the order of [`Layout::FIELDS`].
+    /// Names of the fields that stayed absent and should be there, in the order of [`Layout::FIELDS`].
     pub missing: Vec<&'static str>,
 }
 
@@ -46,10 +49,16 @@ pub fn from_btf(btf: &Btf) -> Offsets {
             Some(member) => {
                 layout.set(field, member.byte);
             }
-            None => missing.push(*field),
+            None if is_expected(field, std::env::consts::ARCH) => missing.push(*field),
+            None => {}
         }
     }
     Offsets { layout, missing }
+}
+
+/// Whether kernels for `arch` have a field of [`Layout`].
+fn is_expected(field: &str, arch: &str) -> bool {
+    arch == "x86_64" || !X86_64.contains(&field)
 }
 
 #[cfg(test)]
@@ -67,6 +76,19 @@ mod tests {
                 "{name} is no field of Layout"
             );
         }
+    }
+
+    #[test]
+    fn registers_are_missed_on_x86_64_only() {
+        for name in X86_64 {
+            assert!(
+                Layout::FIELDS.iter().any(|(field, _)| field == name),
+                "{name} is no field of Layout"
+            );
+            assert!(is_expected(name, "x86_64"));
+            assert!(!is_expected(name, "aarch64"));
+        }
+        assert!(is_expected("skc_daddr", "aarch64"));
     }
 
     #[test]

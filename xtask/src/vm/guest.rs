@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::arch::Arch;
 use crate::exec::spelled;
 
 /// What the guest's init writes in front of the status of its command.
@@ -22,6 +23,8 @@ pub(super) const STATUS: &str = "xtask-vm-status: ";
 /// A machine to boot.
 #[derive(Debug)]
 pub(super) struct Machine {
+    /// Whose programs it runs.
+    pub(super) arch: Arch,
     /// MiB.
     pub(super) memory: u32,
     /// Processors.
@@ -137,17 +140,15 @@ impl Machine {
     fn command(&self, boot: &Boot<'_>) -> Command {
         // What the kernel does not know as one of its own becomes init's environment.
         let append = format!(
-            "console=ttyS0 quiet panic=-1 {} {}",
+            "console={} quiet panic=-1 {} {}",
+            self.arch.console(),
             self.append,
             boot.environment.join(" ")
         );
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = Command::new(self.arch.qemu());
         command
-            .arg("-machine")
-            .arg(format!("q35,accel={}", self.accel))
-            // Without cmpxchg16b: emulated by qemu 7.2 it now and then leaves garbage in the flags
-            // and the stack pointer, and the kernel's allocator dies of a double fault.
-            .args(["-cpu", "max,-cx16", "-nodefaults", "-no-reboot"])
+            .args(self.arch.machine(&self.accel))
+            .args(["-nodefaults", "-no-reboot"])
             // With -nographic the BIOS would write to the console too.
             .args(["-display", "none", "-serial", "stdio"])
             .args(["-smp", &self.cpus.to_string()])

@@ -37,6 +37,8 @@ pub(super) struct Payload {
     pub(super) tests: Option<PathBuf>,
     /// The command and its arguments.
     pub(super) command: Vec<String>,
+    /// Where all else comes from, when not from this machine.
+    pub(super) cross: Option<Cross>,
 }
 
 impl Payload {
@@ -44,6 +46,14 @@ impl Payload {
     pub(super) fn spelled(&self) -> String {
         let words: Vec<_> = self.command.iter().map(|word| quoted(word)).collect();
         words.join(" ")
+    }
+
+    /// A program for the guest.
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        match &self.cross {
+            Some(cross) => cross.program(name),
+            None => paths::program(name),
+        }
     }
 }
 
@@ -64,14 +74,16 @@ pub(super) fn build(kernel: &Kernel, payload: &Payload) -> Result<PathBuf> {
         let dir = tree.join(dir);
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     }
-    let busybox = paths::program("busybox").context("looked for busybox and found none")?;
+    let busybox = payload
+        .program("busybox")
+        .context("looked for busybox and found none")?;
     copy(&busybox, &tree.join("bin/busybox"))?;
     // Tests find tracer where cargo built it, people find it in PATH.
     let mut programs = vec![payload.tracer.clone()];
     programs.extend(payload.tests.clone());
-    programs.extend(PEERS.iter().filter_map(|peer| paths::program(peer)));
+    programs.extend(PEERS.iter().filter_map(|peer| payload.program(peer)));
     for program in programs {
-        install(&program, &tree)?;
+        install(&program, payload.cross.as_ref(), &tree)?;
         let name = program.file_name().expect("a program has a file name");
         symlink(&program, tree.join("bin").join(name))
             .with_context(|| format!("linking {} in the guest", program.display()))?;
@@ -143,15 +155,23 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-/// Copies a program and its libraries to the same paths below `tree`.
-fn install(program: &Path, tree: &Path) -> Result<()> {
+/// Copies a program and its libraries to the same paths below `tree`, those of
+/// another architecture to where its loader looks.
+fn install(program: &Path, cross: Option<&Cross>, tree: &Path) -> Result<()> {
     let inside = |path: &Path| tree.join(path.strip_prefix("/").unwrap_or(path));
     let target = inside(program);
     copy(program, &target)?;
     // Debug information is most of a debug build and all of it would be kept
     // in the guest's memory. binutils come with the linker Rust needs.
-    if paths::program("strip").is_some() {
-        exec(Command::new("strip").arg("--strip-debug").arg(&target))?;
+    let strip = cross.map_or_else(|| "strip".to_owned(), |cross| cross.tool("strip"));
+    if paths::program(&strip).is_some() {
+        exec(Command::new(strip).arg("--strip-debug").arg(&target))?;
+    }
+    if let Some(cross) = cross {
+        for (name, library) in cross.libraries(program)? {
+            copy(&library, &tree.join("lib").join(name))?;
+        }
+        return Ok(());
     }
     let listed = Command::new("ldd")
         .arg(program)
@@ -317,6 +337,7 @@ mod tests {
             tracer: PathBuf::from("/t/tracer"),
             tests: None,
             command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
+            cross: None,
         };
         let script = init(&["veth.ko".to_owned()], &payload);
         assert!(script.contains("insmod /modules/veth.ko\n"), "{script}");

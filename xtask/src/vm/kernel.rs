@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::arch::Arch;
 use crate::{
     apt,
     exec::{capture, exec},
@@ -30,6 +31,9 @@ const NEWER: &str = "trixie-backports";
 /// Names for the newest kernel of a release, whatever its version.
 const NAMES: &[(&str, &str)] = &[("newest", NEWER), ("unstable", "sid")];
 
+/// What the configuration of a kernel with trampolines for its own functions says.
+const TRAMPOLINES: &str = "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y";
+
 /// An unpacked kernel.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -45,6 +49,15 @@ impl Kernel {
     /// The release without the parts of the distribution: `6.12.107`.
     pub(super) fn version(&self) -> &str {
         version(&self.release)
+    }
+
+    /// Whether its configuration says that it has no trampolines for its own functions, as on
+    /// arm64 before 6.12.
+    pub(super) fn lacks_trampolines(&self) -> bool {
+        let name = self.image.file_name().unwrap_or_default();
+        let config = name.to_string_lossy().replace("vmlinuz", "config");
+        fs::read_to_string(self.image.with_file_name(config))
+            .is_ok_and(|text| !text.lines().any(|line| line == TRAMPOLINES))
     }
 }
 
@@ -67,25 +80,33 @@ pub(super) fn cache() -> PathBuf {
         .map_or_else(|| paths::target().join("vm"), |dir| dir.join("tracer-vm"))
 }
 
+/// The folder of the cache called `name` that is for `arch`.
+fn of(name: &str, arch: Arch) -> String {
+    match arch {
+        Arch::X86_64 => name.to_owned(),
+        other => format!("{name}-{}", other.debian()),
+    }
+}
+
 /// The newest of Debian's kernels of `version`, such as 6.12 or `newest`,
 /// fetched when it is not in the cache or when `refresh` asks for it.
 ///
 /// # Errors
 ///
 /// When Debian has none, or it cannot be fetched or unpacked.
-pub(super) fn resolve(version: &str, refresh: bool) -> Result<Kernel> {
+pub(super) fn resolve(version: &str, arch: Arch, refresh: bool) -> Result<Kernel> {
     let numbers = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let is_version = version.split('.').all(numbers) && version.contains('.');
     if !is_version && NAMES.iter().all(|(name, _)| *name != version) {
         bail!("{version:?} is no kernel: give a version such as 6.12, or newest, or unstable");
     }
-    let dir = cache().join("kernels").join(version);
+    let dir = cache().join(of("kernels", arch)).join(version);
     // Written last, so an interrupted fetch is not taken for a kernel.
     let stamp = dir.join("release");
     if let (false, Ok(release)) = (refresh, fs::read_to_string(&stamp)) {
         return unpacked(&dir, release.trim());
     }
-    let archive = Archive::open(version)?;
+    let archive = Archive::open(version, arch)?;
     let release = archive.newest(version)?;
     if dir.exists() {
         fs::remove_dir_all(&dir).with_context(|| format!("emptying {}", dir.display()))?;
@@ -126,44 +147,56 @@ fn unpacked(dir: &Path, release: &str) -> Result<Kernel> {
     }
 }
 
+/// Options that make apt read and keep everything of `arch` below `state`, and
+/// nothing of the machine's but its sources.
+pub(super) fn options(state: &Path, arch: Arch) -> Result<Vec<String>> {
+    for dir in ["lists/partial", "cache/archives/partial"] {
+        let dir = state.join(dir);
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    Ok(vec![
+        format!("-oAPT::Architecture={}", arch.debian()),
+        format!("-oAPT::Architectures::={}", arch.debian()),
+        format!("-oDir::State::Lists={}", state.join("lists").display()),
+        format!("-oDir::Cache={}", state.join("cache").display()),
+        // The cache may be where apt's own user cannot go.
+        format!("-oAPT::Sandbox::User={}", user()?),
+        "-oAcquire::Languages=none".to_owned(),
+        "-oAcquire::Retries=3".to_owned(),
+        "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+    ])
+}
+
 /// One release of Debian's archive, with lists of its own: the machine's apt
 /// state stays untouched.
 struct Archive {
     options: Vec<String>,
     suite: &'static str,
+    arch: Arch,
 }
 
 impl Archive {
-    fn open(version: &str) -> Result<Self> {
+    fn open(version: &str, arch: Arch) -> Result<Self> {
         let suite = SUITES
             .iter()
             .chain(NAMES)
             .find(|(kernel, _)| *kernel == version)
             .map_or(NEWER, |(_, suite)| suite);
-        let state = cache().join("apt").join(suite);
-        for dir in ["lists/partial", "cache/archives/partial"] {
-            let dir = state.join(dir);
-            fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        }
+        let state = cache().join(of("apt", arch)).join(suite);
+        let mut options = options(&state, arch)?;
         let sources = state.join("sources.list");
         let line = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?);
         fs::write(&sources, line).with_context(|| format!("writing {}", sources.display()))?;
-        let options = [
+        options.extend([
             format!("-oDir::Etc::SourceList={}", sources.display()),
             "-oDir::Etc::SourceParts=-".to_owned(),
-            format!("-oDir::State::Lists={}", state.join("lists").display()),
-            format!("-oDir::Cache={}", state.join("cache").display()),
-            // The cache may be where apt's own user cannot go.
-            format!("-oAPT::Sandbox::User={}", user()?),
-            "-oAcquire::Languages=none".to_owned(),
-            "-oAcquire::Retries=3".to_owned(),
-            "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             // A release past its end of life is signed, but no longer renewed.
             "-oAcquire::Check-Valid-Until=false".to_owned(),
-        ];
+        ]);
         let archive = Self {
-            options: options.to_vec(),
+            options,
             suite,
+            arch,
         };
         exec(archive.apt("apt-get").args(["update", "--quiet"]))?;
         Ok(archive)
@@ -181,7 +214,7 @@ impl Archive {
             true => "[0-9]+".to_owned(),
             false => version.replace('.', r"\."),
         };
-        let pattern = format!("^linux-image-{numbers}[.-].*cloud-amd64$");
+        let pattern = format!("^linux-image-{numbers}[.-].*cloud-{}$", self.arch.debian());
         let listed = capture(
             self.apt("apt-cache")
                 .args(["search", "--names-only", &pattern]),
@@ -257,7 +290,9 @@ fn newest(listed: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{newest, resolve};
+    use std::fs;
+
+    use super::{Arch, Kernel, newest, resolve};
 
     #[test]
     fn releases_are_compared_as_numbers() {
@@ -269,9 +304,27 @@ mod tests {
     }
 
     #[test]
+    fn only_a_configuration_that_says_so_denies_trampolines() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = Kernel {
+            release: "6.1".to_owned(),
+            image: dir.path().join("vmlinuz-6.1"),
+            modules: dir.path().to_owned(),
+        };
+        assert!(!kernel.lacks_trampolines());
+        let config = dir.path().join("config-6.1");
+        fs::write(&config, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y\n").unwrap();
+        assert!(!kernel.lacks_trampolines());
+        fs::write(&config, "CONFIG_HAVE_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y\n").unwrap();
+        assert!(kernel.lacks_trampolines());
+    }
+
+    #[test]
     fn a_malformed_version_is_refused_before_anything_is_fetched() {
         for version in ["6", "../..", "6.12-rc1", "", "."] {
-            let error = resolve(version, false).unwrap_err().to_string();
+            let error = resolve(version, Arch::X86_64, false)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("is no kernel"), "{error}");
         }
     }

@@ -2,6 +2,8 @@
 `cargo xtask vm`: boots Debian's kernels in qemu and runs the end-to-end tests,
 once with each backend, or a command, inside.
 */
+mod arch;
+mod cross;
 mod guest;
 mod initramfs;
 mod kernel;
@@ -31,30 +33,18 @@ use crate::{
     exec::{capture, spelled},
     paths,
 };
+use arch::Arch;
+use cross::Cross;
 use guest::{Boot, Machine};
 use initramfs::Payload;
 use kernel::Kernel;
 use matrix::{Guest, Said};
 
-/// What makes and boots a guest.
-const PACKAGES: &[Package] = &[
-    Package {
-        name: "qemu-system-x86",
-        proof: "qemu-system-x86_64",
-    },
-    Package {
-        name: "busybox-static",
-        proof: "busybox",
-    },
-    Package {
-        name: "cpio",
-        proof: "cpio",
-    },
-    Package {
-        name: "xz-utils",
-        proof: "xz",
-    },
-];
+/// What is in a guest of this machine's architecture besides tracer and its tests.
+const BUSYBOX: Package = Package {
+    name: "busybox-static",
+    proof: "busybox",
+};
 
 /// The test target that runs in the guest.
 const TESTS: &str = "e2e";
@@ -69,6 +59,10 @@ pub(crate) struct Options {
     /// `newest` (of the backports) and `unstable`
     #[arg(default_value = "6.12", value_name = "KERNEL")]
     kernels: Vec<String>,
+    /// Architecture of the guests; this machine's, if not given. For another one tracer and its
+    /// tests are built on this machine, with what Debian has for that
+    #[arg(long)]
+    arch: Option<Arch>,
     /// Backends to run the tests with, one boot each; `auto` leaves the choice to tracer.
     /// Both for the tests, `auto` for a command, if not given
     #[arg(long, value_delimiter = ',', value_name = "BACKEND")]
@@ -104,7 +98,7 @@ pub(crate) struct Options {
     #[arg(long)]
     refresh: bool,
     /// Writes docs/kernels.md anew from what the tests said; only when all passed
-    #[arg(long, conflicts_with_all = ["bin_args", "command"])]
+    #[arg(long, conflicts_with_all = ["arch", "bin_args", "command"])]
     page: bool,
     /// Runs this in the guest instead of the tests; `tracer` is in its PATH
     #[arg(last = true)]
@@ -138,15 +132,23 @@ impl fmt::Display for Backend {
 ///
 /// When a guest cannot be made or booted, is stuck, or what ran in it failed.
 pub(crate) fn run(options: Options) -> Result<()> {
-    if std::env::consts::ARCH != "x86_64" {
-        bail!("cargo xtask vm boots x86-64 kernels and what was built for them; run it on x86-64");
-    }
-    apt::ensure(PACKAGES, "booting a kernel in qemu")?;
+    let own = Arch::own();
+    let arch = options.arch.or(own).context(
+        "cargo xtask vm boots kernels of x86-64 and aarch64, this machine is neither: give --arch aarch64",
+    )?;
+    let mut packages = arch.packages();
+    let cross = if own == Some(arch) {
+        packages.push(BUSYBOX);
+        None
+    } else {
+        Some(Cross::prepare(arch, options.refresh)?)
+    };
+    apt::ensure(&packages, "booting a kernel in qemu")?;
     let tests = options.command.is_empty();
-    let payload = payload(&options)?;
+    let payload = payload(&options, cross)?;
     let mut kernels: Vec<(Kernel, PathBuf)> = Vec::new();
     for version in &options.kernels {
-        let kernel = kernel::resolve(version, options.refresh)?;
+        let kernel = kernel::resolve(version, arch, options.refresh)?;
         if kernels
             .iter()
             .all(|(other, _)| other.release != kernel.release)
@@ -163,8 +165,13 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let runs: Vec<_> = kernels
         .iter()
         .flat_map(|kernel| backends.iter().map(move |&backend| (kernel, backend)))
+        // Asked for by name, the backend is tried all the same.
+        .filter(|((kernel, _), backend)| {
+            let all = !options.backends.is_empty();
+            all || *backend != Backend::Trampoline || !kernel.lacks_trampolines()
+        })
         .collect();
-    let guests = all(&options, &payload, &runs)?;
+    let guests = all(&options, arch, &payload, &runs)?;
     if tests {
         println!("\n{}", matrix::tables(&guests));
     }
@@ -193,10 +200,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
 /// Boots every guest, several at a time, and returns how each ended, in order.
 fn all(
     options: &Options,
+    arch: Arch,
     payload: &Payload,
     runs: &[(&(Kernel, PathBuf), Backend)],
 ) -> Result<Vec<Guest>> {
     let machine = Machine {
+        arch,
         memory: options.memory,
         cpus: options.cpus,
         accel: options.accel.clone(),
@@ -261,18 +270,20 @@ fn all(
 }
 
 /// Builds what the guest runs.
-fn payload(options: &Options) -> Result<Payload> {
+fn payload(options: &Options, cross: Option<Cross>) -> Result<Payload> {
     let profile = (!options.debug).then_some("--release");
     if !options.command.is_empty() {
-        let built = build(&["build", "--package", "tracer", "--bins"], profile)?;
+        let arguments = ["build", "--package", "tracer", "--bins"];
+        let built = build(&arguments, profile, cross.as_ref())?;
         return Ok(Payload {
             tracer: executable(&built, "bin", "tracer")?,
             tests: None,
             command: options.command.clone(),
+            cross,
         });
     }
     let arguments = ["test", "--no-run", "--package", "tracer", "--test", TESTS];
-    let built = build(&arguments, profile)?;
+    let built = build(&arguments, profile, cross.as_ref())?;
     let tests = executable(&built, "test", TESTS)?;
     // The skips are in the tests' output.
     let mut command = vec![
@@ -284,16 +295,20 @@ fn payload(options: &Options) -> Result<Payload> {
         tracer: executable(&built, "bin", "tracer")?,
         tests: Some(tests),
         command,
+        cross,
     })
 }
 
-fn build(arguments: &[&str], profile: Option<&str>) -> Result<String> {
+fn build(arguments: &[&str], profile: Option<&str>, cross: Option<&Cross>) -> Result<String> {
     let mut command = Command::new(paths::cargo());
     command
         .args(arguments)
         .args(profile)
         .args(["--locked", "--message-format=json-render-diagnostics"])
         .current_dir(paths::root());
+    if let Some(cross) = cross {
+        cross.configure(&mut command);
+    }
     eprintln!("+ {}", spelled(&command));
     capture(&mut command)
 }
