@@ -253,7 +253,7 @@ fn closed_by_the_peer(stage: &mut Stage) -> Check {
 
 fn reset(stage: &mut Stage) -> Check {
     let ways = [
-        (Manner::Reset, Then::AwaitPeer, 20),
+        (Manner::Reset, Then::AwaitReset, 20),
         (Manner::ResetAtEof, Then::HalfCloseReset, 20),
         (Manner::TalkAtEof, Then::HalfCloseUnread, 0),
     ];

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _};
 
-use super::{guest::STATUS, kernel::Kernel, programs};
+use super::{cross::Cross, guest::STATUS, kernel::Kernel, programs};
 use crate::{
     exec::{exec, quoted},
     paths,

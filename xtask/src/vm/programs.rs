@@ -53,7 +53,11 @@ const LEFT_OUT: &[&str] = &[
 /// When the tests cannot be listed, a package cannot be installed or a file
 /// not copied.
 pub(super) fn pack(payload: &Payload, tree: &Path) -> Result<()> {
-    if payload.tests.is_none() || !has_daemons(&scenarios(&payload.command)?) {
+    // Another architecture's tests cannot be asked here, nor its packages be installed.
+    if payload.tests.is_none()
+        || payload.cross.is_some()
+        || !has_daemons(&scenarios(&payload.command)?)
+    {
         return Ok(());
     }
     apt::ensure(SCENARIO_PACKAGES, "running the scenarios in a guest")?;

@@ -29,7 +29,7 @@ pub(super) fn run(order: &Ring) -> anyhow::Result<(Report, Kept)> {
     let mut ring = match IoUring::new(4) {
         Ok(ring) => ring,
         Err(error) => {
-            report.refused = Some(format!("the kernel refuses io_uring_setup(): {error}"));
+            report.refused = Some(format!("this kernel refuses io_uring_setup(): {error}"));
             return Ok((report, Kept::NOTHING));
         }
     };
