@@ -144,6 +144,9 @@ pub struct About {
     pub kernel: String,
     /// What each hook is attached with (`trampoline`, `tracepoint`, …), by the hook's name.
     pub backend: BTreeMap<String, String>,
+    /// Whether opens and closes are among the events, asked for or not.
+    #[serde(skip)]
+    pub opens: bool,
     /// Nanoseconds to add to `CLOCK_MONOTONIC` for the time since 1970, measured at the start.
     #[serde(skip)]
     pub clock_offset_ns: i64,

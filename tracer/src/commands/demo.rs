@@ -105,6 +105,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         view: &mut view,
         output: &output,
         books: Some(&mut books),
+        details: true,
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

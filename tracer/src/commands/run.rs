@@ -118,6 +118,7 @@ async fn follow(
         view: &mut measuring,
         output: &output,
         books: Some(&mut books),
+        details: true,
         say: &mut |words| say(words),
     }
     .run(&mut source, async {

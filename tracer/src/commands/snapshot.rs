@@ -99,6 +99,7 @@ fn json(
             |name| name.release().to_string_lossy().into_owned(),
         ),
         backend: BTreeMap::from([("sockets".to_owned(), "sock_diag".to_owned())]),
+        opens: false,
         clock_offset_ns: clock_offset_ns()?,
     };
     let mut json = Json::new(&about);

@@ -63,7 +63,7 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
         text::seen_with(source.about())
     ));
     let feed = Feed {
-        opens: options.all,
+        opens: source.about().opens,
         ends: options.ends,
     };
     let filter = filter(&args.filters);
@@ -75,6 +75,7 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
         view: &mut *view,
         output: &output,
         books: Some(&mut books),
+        details: args.all,
         say: &mut |words| say(words),
     };
     pump.run(&mut source, stop.within(args.duration)).await?;
@@ -111,6 +112,7 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
             |name| name.release().to_string_lossy().into_owned(),
         ),
         backend: probes.backend().clone(),
+        opens: probes.sends_opens(),
         clock_offset_ns: 0,
     };
     Ok(Live::new(probes, about, tcp_sockets_of))

@@ -151,6 +151,7 @@ pub struct Probes {
     misses: Option<Misses>,
     /// Whether tasks are preempted within programs.
     preemptible: bool,
+    opens: bool,
 }
 
 /// Runs the kernel skipped because a program would have interrupted itself.
@@ -260,12 +261,19 @@ impl Probes {
             ebpf,
             misses: None,
             preemptible: kernel.preemptible,
+            opens: config.all != 0,
         })
     }
 
     /// What each fact is learnt with: `trampoline`, `tracepoint`, `inferred` or `none`.
     pub fn backend(&self) -> &BTreeMap<String, String> {
         &self.backend
+    }
+
+    /// Whether opens and closes are sent: asked for, or needed on this kernel to know whose the
+    /// connections are that it lists.
+    pub fn sends_opens(&self) -> bool {
+        self.opens
     }
 
     /// Hands every record the ring holds to `each`.
@@ -412,7 +420,9 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
             births::INFERRED
         },
         witness: u32::from(kernel.witness().is_some()),
-        all: u32::from(options.all),
+        // Without cookies a connection in a list of sockets is not known for one of ours: only its
+        // events tell whose it is.
+        all: u32::from(options.all || kernel.config.socket_cookie == 0),
         ends: u32::from(options.ends),
         skip_softirq: u32::from(options.skip_softirq),
         pids: length(options.pids.len()),

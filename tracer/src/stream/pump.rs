@@ -10,7 +10,7 @@ use super::books::{Books, Judgement};
 use super::filter::Filter;
 use super::output::Output;
 use super::tally::Tally;
-use crate::event::{Owner, Ownership};
+use crate::event::{Kind, Owner, Ownership};
 use crate::host::process::Identity;
 use crate::source::{Batch, Lost, Source};
 use crate::view::{Summary, View};
@@ -39,6 +39,8 @@ pub struct Pump<'a> {
     pub output: &'a Output,
     /// The books on pools, where they are kept.
     pub books: Option<&'a mut Books>,
+    /// Whether opens and closes are shown and counted; the books have them in any case.
+    pub details: bool,
     /// Says a sentence to people, aside from the stream.
     pub say: &'a mut dyn FnMut(&str),
 }
@@ -136,7 +138,8 @@ impl Pump<'_> {
             if let Some(books) = &mut self.books {
                 books.event(event, &who);
             }
-            if self.wants(&event.owner, &who) {
+            let detail = matches!(event.kind, Kind::Opened | Kind::Closed);
+            if (self.details || !detail) && self.wants(&event.owner, &who) {
                 round.tally.event(event, &who);
                 self.view.event(event, &who, &mut round.out)?;
             }

@@ -111,6 +111,7 @@ async fn pump(
         view: &mut view,
         output,
         books: None,
+        details: true,
         say: &mut |words| panic!("{words}"),
     };
     let run = pump.run(source, stop);

@@ -16,6 +16,7 @@ use crate::view::{Summary, View};
 
 fn json() -> Json {
     Json::new(&About {
+        opens: false,
         clock_offset_ns: 1_700_000_000_000_000_000,
         ..About::default()
     })
@@ -220,6 +221,7 @@ fn loss_and_summary() {
         about: About {
             kernel: "6.1.0".into(),
             backend: [("state".to_owned(), "tracepoint".to_owned())].into(),
+            opens: false,
             clock_offset_ns: 0,
         },
         ..Summary::default()

@@ -256,6 +256,7 @@ fn summary(loss: Loss) -> Summary {
             backend: [("state", "tracepoint"), ("connect", "trampoline")]
                 .map(|(fact, backend)| (fact.to_owned(), backend.to_owned()))
                 .into(),
+            opens: false,
             clock_offset_ns: 0,
         },
     }
