@@ -87,8 +87,14 @@ pub mod reason {
     pub const UNKNOWN: u8 = 0;
     /// Its timer ran out.
     pub const EXPIRED: u8 = 1;
-    /// It ended before its timer: reuse, RST, SYN, namespace removal, `ss -K`.
+    /// Before its timer, and what did it is not known: any of those below.
     pub const EARLY: u8 = 2;
+    /// A connect() of the same addresses took its port over (`tcp_tw_reuse`, or a bound port).
+    pub const REUSED: u8 = 3;
+    /// A RST, a SYN or a late segment of the peer ended it, or `ss -K`.
+    pub const KILLED: u8 = 4;
+    /// Its network namespace was being removed.
+    pub const NETNS_REMOVED: u8 = 5;
 }
 
 /// Bits of [`Event::flags`].
@@ -432,7 +438,8 @@ macro_rules! layout {
 
         impl Layout {
             /// Every field with the `struct.member` it stands for (nested
-            /// members separated by further dots), in order.
+            /// members separated by further dots), in order. Of several,
+            /// separated by bars, the first that the kernel has.
             pub const FIELDS: &'static [(&'static str, &'static str)] =
                 &[$((stringify!($field), $path),)*];
 
@@ -472,12 +479,16 @@ layout! {
     skc_v6_rcv_saddr = "sock_common.skc_v6_rcv_saddr",
     /// TCP state.
     skc_state = "sock_common.skc_state",
+    /// Back link of the chain of established sockets; null for one that is in none.
+    skc_pprev = "sock_common.skc_node.pprev",
     /// Flags of a socket.
     skc_flags = "sock_common.skc_flags",
     /// Socket cookie.
     skc_cookie = "sock_common.skc_cookie",
     /// Inode of a namespace.
     net_inum = "net.ns.inum",
+    /// References to a namespace; 0 once it is being removed. Moved in Linux 5.11 and 6.18.
+    net_count = "net.ns.__ns_ref|net.ns.count|net.count",
     /// `IPPROTO_TCP` or another.
     sk_protocol = "sock.sk_protocol",
     /// Pending error, positive.

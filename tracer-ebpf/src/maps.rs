@@ -104,6 +104,10 @@ pub(crate) struct Clocks {
 #[map]
 pub(crate) static CLOCKS: PerCpuArray<Clocks> = PerCpuArray::with_max_entries(1, 0);
 
+/// By processor, the timer whose TIME_WAIT is ending because it ran out, as an address.
+#[map]
+pub(crate) static EXPIRING: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// A zero value to create entries of [`FAILURES`] from: it does not fit on the stack beside an event.
 #[unsafe(no_mangle)]
 pub(crate) static NO_FAILURES: FailureCount = FailureCount {

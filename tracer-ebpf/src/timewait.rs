@@ -22,17 +22,17 @@ Two backends see it exactly:
 */
 
 use aya_ebpf::{
-    helpers::generated::bpf_jiffies64,
+    helpers::generated::{bpf_jiffies64, bpf_skc_to_tcp_timewait_sock},
     macros::{btf_tracepoint, fentry, fexit},
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
-use tracer_ebpf::{Socket, Tuple, closer, direction, flags, kind, reason, tcp_state};
+use tracer_ebpf::{ABSENT, Socket, Tuple, closer, direction, flags, kind, reason, tcp_state};
 
 use crate::{
     filter,
-    maps::{SOCKETS, config, offset},
+    maps::{EXPIRING, SOCKETS, config, offset},
     output::{now, send},
-    sock::{Head, Load, Pointer, Probed, Typed, key, tuple},
+    sock::{Head, Load, Pointer, Probed, Typed, follow, key, tuple},
     state::about,
 };
 
@@ -139,24 +139,126 @@ fn allocated(ctx: &FExitContext) {
     }
 }
 
+/// A timer ran out, trampoline backend: `void tw_timer_handler(struct timer_list *)`, which calls
+/// `inet_twsk_kill` next.
+#[fentry(function = "tw_timer_handler")]
+pub(crate) fn timewait_expires(ctx: FEntryContext) -> i32 {
+    if let Some(slot) = EXPIRING.get_ptr_mut(0) {
+        // SAFETY: a per-CPU slot; timers of one processor run one after the other.
+        unsafe { *slot = ctx.arg::<u64>(0) };
+    }
+    0
+}
+
 /// End, trampoline backend: `void inet_twsk_kill(struct inet_timewait_sock *)`.
 #[fentry(function = "inet_twsk_kill")]
 pub(crate) fn timewait_kill(ctx: FEntryContext) -> i32 {
-    // SAFETY: the argument is typed; the helper has no preconditions.
+    // SAFETY: the argument is typed.
     unsafe {
         let tw: Pointer = ctx.arg(0);
-        let expires = Typed::load::<u64>(tw, offset!(tw_timer) + offset!(timer_expires));
-        let expired = expires.wrapping_sub(bpf_jiffies64()) as i64 <= 0;
-        ended::<Typed>(
-            tw,
-            if expired {
-                reason::EXPIRED
-            } else {
-                reason::EARLY
-            },
-        );
+        let expired = handled(tw);
+        let why = if taken_over(tw) {
+            reason::REUSED
+        } else if expired {
+            reason::EXPIRED
+        } else if in_dying_namespace(tw) {
+            reason::NETNS_REMOVED
+        } else if offset!(skc_pprev) == ABSENT || offset!(net_count) == ABSENT {
+            reason::EARLY
+        } else {
+            reason::KILLED
+        };
+        ended::<Typed>(tw, why);
     }
     0
+}
+
+/// End, trampoline backend, where `inet_twsk_kill` is not to be had: `void
+/// tcp_twsk_destructor(struct sock *)`. It is in no chain by now, however it got out of it.
+#[fentry(function = "tcp_twsk_destructor")]
+pub(crate) fn timewait_free(ctx: FEntryContext) -> i32 {
+    // SAFETY: the argument is typed; the helper returns a typed pointer or null.
+    unsafe {
+        let sk: Pointer = ctx.arg(0);
+        let tw: Pointer = bpf_skc_to_tcp_timewait_sock(sk.cast_mut())
+            .cast_const()
+            .cast();
+        if tw.is_null() {
+            return 0;
+        }
+        let why = if handled(tw) {
+            reason::EXPIRED
+        } else if in_dying_namespace(tw) {
+            reason::NETNS_REMOVED
+        } else if is_due(tw) {
+            // A reader held it: its timer ran out before, or something else came just then.
+            reason::UNKNOWN
+        } else {
+            reason::EARLY
+        };
+        ended::<Typed>(tw, why);
+    }
+    0
+}
+
+/// Whether the handler of its timer is running, on this processor. Asked once for each end.
+///
+/// # Safety
+/// `tw` must be a typed `inet_timewait_sock`.
+#[inline(always)]
+unsafe fn handled(tw: Pointer) -> bool {
+    let Some(slot) = EXPIRING.get_ptr_mut(0) else {
+        return false;
+    };
+    let timer = tw.wrapping_byte_add(offset!(tw_timer) as usize);
+    // SAFETY: a per-CPU slot, and the caller's promise.
+    unsafe {
+        if *slot != timer as u64 {
+            return false;
+        }
+        // Another TIME_WAIT may get this memory, and one whose program was skipped left its mark.
+        *slot = 0;
+        is_due(tw)
+    }
+}
+
+/// Whether its time is over.
+///
+/// # Safety
+/// `tw` must be a typed `inet_timewait_sock`.
+#[inline(always)]
+unsafe fn is_due(tw: Pointer) -> bool {
+    // SAFETY: the caller's promise; the helper has no preconditions.
+    unsafe {
+        let expires = Typed::load::<u64>(tw, offset!(tw_timer) + offset!(timer_expires));
+        expires.wrapping_sub(bpf_jiffies64()) as i64 <= 0
+    }
+}
+
+/// Whether a connect() took it out of the chain of established sockets, to be there itself.
+///
+/// # Safety
+/// `tw` must be a typed `inet_timewait_sock` that was not ended yet.
+#[inline(always)]
+unsafe fn taken_over(tw: Pointer) -> bool {
+    // SAFETY: the caller's promise.
+    offset!(skc_pprev) != ABSENT && unsafe { Typed::load::<u64>(tw, offset!(skc_pprev)) } == 0
+}
+
+/// Whether its namespace is being removed.
+///
+/// # Safety
+/// `tw` must be a typed `inet_timewait_sock`.
+#[inline(always)]
+unsafe fn in_dying_namespace(tw: Pointer) -> bool {
+    if offset!(net_count) == ABSENT {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let net = follow::<Typed>(tw, offset!(skc_net));
+        Typed::load::<u32>(net, offset!(net_count)) == 0
+    }
 }
 
 /// Addresses and substate of a TIME_WAIT.

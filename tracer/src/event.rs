@@ -187,8 +187,14 @@ impl TcpState {
 pub enum EndReason {
     /// Its timer ran out.
     Expired,
-    /// It ended before its timer: reuse, RST, SYN, namespace removal, `ss -K`.
+    /// Before its timer, by any of what follows: which is not known.
     Early,
+    /// A connect() of the same addresses took its port over.
+    Reused,
+    /// A RST, a SYN or a late segment of the peer ended it, or `ss -K`.
+    Killed,
+    /// Its network namespace was being removed.
+    NetnsRemoved,
 }
 
 impl EndReason {
@@ -197,7 +203,15 @@ impl EndReason {
         match self {
             Self::Expired => "expired",
             Self::Early => "early",
+            Self::Reused => "reused",
+            Self::Killed => "killed",
+            Self::NetnsRemoved => "netns_removed",
         }
+    }
+
+    /// Whether it ended before its time.
+    pub fn is_early(self) -> bool {
+        self != Self::Expired
     }
 }
 

@@ -209,6 +209,24 @@ fn errnos_have_their_symbolic_names() {
 }
 
 #[test]
+fn reasons_of_ends_have_their_names() {
+    for (code, name, is_early) in [
+        (reason::EXPIRED, "expired", false),
+        (reason::EARLY, "early", true),
+        (reason::REUSED, "reused", true),
+        (reason::KILLED, "killed", true),
+        (reason::NETNS_REMOVED, "netns_removed", true),
+    ] {
+        let event = decode(|wire| {
+            wire.kind = kind::TIME_WAIT_END;
+            wire.reason = code;
+        });
+        let end = event.unwrap().end_reason.unwrap();
+        assert_eq!((end.name(), end.is_early()), (name, is_early));
+    }
+}
+
+#[test]
 fn each_wrong_code_is_refused_by_name() {
     let refused = |change: fn(&mut tracer_ebpf::Event), field: &'static str, value: u32| {
         assert_eq!(decode(change), Err(Malformed::Code { field, value }));
@@ -219,7 +237,7 @@ fn each_wrong_code_is_refused_by_name() {
     refused(|wire| wire.closer = 4, "closer", 4);
     refused(|wire| wire.direction = 3, "direction", 3);
     refused(|wire| wire.state = 12, "state", 12);
-    refused(|wire| wire.reason = 3, "reason", 3);
+    refused(|wire| wire.reason = 6, "reason", 6);
     refused(|wire| wire.flags = 1 << 6, "flags", 64);
     refused(|wire| wire.tuple.family = 1, "family", 1);
     assert_eq!(

@@ -203,6 +203,9 @@ fn reason_of(value: u8) -> Result<Option<EndReason>, Malformed> {
         reason::UNKNOWN => return Ok(None),
         reason::EXPIRED => EndReason::Expired,
         reason::EARLY => EndReason::Early,
+        reason::REUSED => EndReason::Reused,
+        reason::KILLED => EndReason::Killed,
+        reason::NETNS_REMOVED => EndReason::NetnsRemoved,
         other => return Err(code("reason", other)),
     }))
 }

@@ -174,8 +174,26 @@ pub const END_TRAMPOLINE: Group = Group {
     fact: "time_wait_end",
     backend: TRAMPOLINE,
     gives: "ends of TIME_WAIT",
-    hooks: &[hook("timewait_kill", Kind::Fentry, "fentry/inet_twsk_kill")],
+    hooks: &[
+        hook("timewait_kill", Kind::Fentry, "fentry/inet_twsk_kill"),
+        EXPIRES,
+    ],
 };
+
+/// Ends of TIME_WAITs, by trampolines, where the function of [`END_TRAMPOLINE`] is not to be had:
+/// reuse is not told from what kills. Tried only then.
+pub const END_DESTRUCTOR: Group = Group {
+    fact: "time_wait_end",
+    backend: TRAMPOLINE,
+    gives: "ends of TIME_WAIT",
+    hooks: &[
+        hook("timewait_free", Kind::Fentry, "fentry/tcp_twsk_destructor"),
+        EXPIRES,
+    ],
+};
+
+/// Tells the end by its timer from the others.
+const EXPIRES: Hook = hook("timewait_expires", Kind::Fentry, "fentry/tw_timer_handler");
 
 /// Ends of TIME_WAITs, by timers.
 pub const END_TIMER: Group = Group {
@@ -240,6 +258,7 @@ pub const GROUPS: &[Group] = &[
     BIRTH_TRAMPOLINE,
     BIRTH_TIMER,
     END_TRAMPOLINE,
+    END_DESTRUCTOR,
     END_TIMER,
     FOLLOW,
     WITNESS,

@@ -45,7 +45,7 @@ pub fn from_btf(btf: &Btf) -> Offsets {
     let mut layout = Layout::ABSENT;
     let mut missing = Vec::new();
     for (field, path) in Layout::FIELDS {
-        match btf.member(path) {
+        match path.split('|').find_map(|path| btf.member(path)) {
             Some(member) => {
                 layout.set(field, member.byte);
             }

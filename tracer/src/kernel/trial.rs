@@ -12,8 +12,8 @@ use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 use super::btf::VMLINUX;
 use super::hooks::{
     BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL,
-    CONNECT_TRAMPOLINE, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind, RESCUE, STATE,
-    TRAMPOLINE, WITNESS,
+    CONNECT_TRAMPOLINE, END_DESTRUCTOR, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind,
+    RESCUE, STATE, TRAMPOLINE, WITNESS,
 };
 use super::layout::{self, REQUIRED};
 use super::object::{self, Sizes};
@@ -80,7 +80,16 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
     let mut ebpf =
         object::open(&btf, &layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
     for group in GROUPS {
-        if !preemptible && (*group == WITNESS || *group == CONNECT_AGAIN) {
+        // A trial costs the kernel some tens of ms: a spare way is tried where it is needed.
+        let has_better = GROUPS
+            .iter()
+            .take_while(|better| *better != group)
+            .any(|better| {
+                (better.fact, better.backend) == (group.fact, group.backend)
+                    && works(&trials, better)
+            });
+        let needless = !preemptible && (*group == WITNESS || *group == CONNECT_AGAIN);
+        if has_better || needless {
             continue;
         }
         for hook in group.hooks.iter().filter(|hook| is_needed(hook, &config)) {
@@ -107,12 +116,7 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
 impl Kernel {
     /// Whether every hook of a group that must attach does.
     pub fn allows(&self, group: &Group) -> bool {
-        let mut tried = self
-            .trials
-            .iter()
-            .filter(|trial| trial.group == group)
-            .peekable();
-        tried.peek().is_some() && tried.all(|trial| trial.hook.optional || trial.result.is_ok())
+        works(&self.trials, group)
     }
 
     /// The group that sees what a preempted task hides from tracepoints.
@@ -152,7 +156,7 @@ impl Kernel {
     }
 
     /// The first of these groups that this kernel allows.
-    fn first(&self, groups: [&'static Group; 2]) -> Option<&'static Group> {
+    fn first<const N: usize>(&self, groups: [&'static Group; N]) -> Option<&'static Group> {
         groups.into_iter().find(|group| self.allows(group))
     }
 
@@ -178,7 +182,7 @@ impl Kernel {
 
     /// The group that sees ends of TIME_WAITs.
     pub fn ends(&self) -> Option<&'static Group> {
-        self.first([&END_TRAMPOLINE, &END_TIMER])
+        self.first([&END_TRAMPOLINE, &END_DESTRUCTOR, &END_TIMER])
     }
 }
 
@@ -204,6 +208,15 @@ pub fn report(choice: Choice) -> Result<Vec<HookTrial>, AttachError> {
         }
     }
     Ok(hooks)
+}
+
+/// Whether a group was tried and every hook of it that must attach does.
+fn works(trials: &[Trial], group: &Group) -> bool {
+    let mut tried = trials
+        .iter()
+        .filter(|trial| trial.group == group)
+        .peekable();
+    tried.peek().is_some() && tried.all(|trial| trial.hook.optional || trial.result.is_ok())
 }
 
 /// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.

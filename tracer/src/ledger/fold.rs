@@ -170,7 +170,7 @@ impl Fold<'_> {
     fn ended(&mut self) {
         let at_ns = self.event.ts_ns;
         self.space.release(self.event.tuple.sport, &self.row.id);
-        if self.event.end_reason == Some(EndReason::Early) {
+        if self.event.end_reason.is_some_and(EndReason::is_early) {
             self.row.ended_early(at_ns);
         }
         match self.phase() {
