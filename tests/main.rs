@@ -21,6 +21,7 @@ mod cli;
 mod connect;
 mod demo;
 mod detach;
+mod ends;
 mod findings;
 mod hooks;
 mod pools;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("connect", connect::SCENARIOS),
         ("bind", bind::SCENARIOS),
         ("timewait", timewait::SCENARIOS),
+        ("ends", ends::SCENARIOS),
         ("rescue", rescue::SCENARIOS),
         ("detach", detach::SCENARIOS),
         ("hooks", hooks::SCENARIOS),

@@ -23,10 +23,10 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 /// Ports held, by state, in each pool: source, destination, its port.
-type Pools = BTreeMap<(IpAddr, IpAddr, u16), BTreeMap<String, u64>>;
+pub(crate) type Pools = BTreeMap<(IpAddr, IpAddr, u16), BTreeMap<String, u64>>;
 
 /// What `ss` lists of the client's side, less what was accepted there: that holds no port.
-fn ss(world: &World, program: &Path) -> Pools {
+pub(crate) fn ss(world: &World, program: &Path) -> Pools {
     let list = || Command::new(program).args(["-Htan"]).output();
     let output = world.pair.run_in(Side::Client, list).unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -75,7 +75,7 @@ fn state_name(ss: &str) -> String {
 }
 
 /// The pools of a namespace as they were last told, without the empty ones.
-fn told(lines: &[Value], netns: u32) -> Pools {
+pub(crate) fn told(lines: &[Value], netns: u32) -> Pools {
     let pools = pools(lines, netns).into_iter();
     let held = pools.filter(|pool| pool["used"] != 0);
     held.map(|pool| {

@@ -95,9 +95,39 @@ impl Tracer {
         self.child.id()
     }
 
+    /// What it says a fact is seen with: `trampolines`, `tracepoints`.
+    pub(crate) fn sees(&self, fact: &str) -> Option<&'static str> {
+        let ready = self.said.last().expect("it is ready");
+        let backends = ["trampolines", "tracepoints"];
+        let (_, with) = ready.split_once(" with ")?;
+        // Only the one backend, when all facts have the same.
+        let all = backends
+            .into_iter()
+            .find(|backend| with.starts_with(&format!("{backend};")));
+        all.or_else(|| {
+            let part = with.split("), ").find(|part| {
+                let facts = part.split(['(', ',', ')']).map(str::trim);
+                facts.into_iter().any(|one| one == fact)
+            })?;
+            backends
+                .into_iter()
+                .find(|backend| part.starts_with(backend))
+        })
+    }
+
     /// Reads on until the lines so far are `enough`.
     pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&[Value]) -> bool) {
-        let deadline = Instant::now() + SOON;
+        self.until_within(SOON, what, enough);
+    }
+
+    /// The same, of what takes longer.
+    pub(crate) fn until_within(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        enough: impl Fn(&[Value]) -> bool,
+    ) {
+        let deadline = Instant::now() + limit;
         while !enough(&self.lines) {
             match self.stdout.recv_timeout(deadline - Instant::now()) {
                 Ok(line) => self.lines.push(parse(&line)),

@@ -42,6 +42,8 @@ pub enum Manner {
     TalkAtEof,
     /// Keep open until released.
     Keep,
+    /// Keep open until released, reset then.
+    KeepThenReset,
 }
 
 pub(super) fn run(order: &Serve) -> anyhow::Result<()> {
@@ -117,6 +119,10 @@ async fn treat(manner: Manner, mut stream: TcpStream) -> io::Result<Option<TcpSt
             Ok(Some(stream))
         }
         Manner::Keep => Ok(Some(stream)),
+        Manner::KeepThenReset => {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+            Ok(Some(stream))
+        }
     }
 }
 
