@@ -29,6 +29,10 @@ const PACKERS: [Package; 2] = [
     },
 ];
 
+/// A clock that counts emulated instructions: a loaded machine makes no deadline pass, no timer
+/// fire and no client fall behind its pace, and idle time costs none.
+const COUNTED: &[&str] = &["-icount", "shift=2,sleep=off"];
+
 impl Arch {
     /// This machine's, if guests can have it.
     pub(super) fn own() -> Option<Self> {
@@ -86,15 +90,10 @@ impl Arch {
         let (board, cpu, more): (_, _, &[&str]) = match (self, accel) {
             // Without cmpxchg16b: emulated by qemu 7.2 it now and then leaves garbage in the flags
             // and the stack pointer, and the kernel's allocator dies of a double fault.
-            (Self::X86_64, _) => ("q35", "max,-cx16", &[]),
-            // Signed pointers by the architecture's own cipher would be most of the work. A clock
-            // that counts instructions spares the tests the deadlines and the timers of the kernel
-            // that pass, or fire, only because emulation is slow, and idle time costs none.
-            (Self::Aarch64, "tcg") => (
-                "virt,gic-version=3",
-                "max,pauth-impdef=on",
-                &["-icount", "shift=0,sleep=off"],
-            ),
+            (Self::X86_64, "tcg") => ("q35", "max,-cx16", COUNTED),
+            (Self::X86_64, _) => ("q35", "max", &[]),
+            // Signed pointers by the architecture's own cipher would be most of the work.
+            (Self::Aarch64, "tcg") => ("virt,gic-version=3", "max,pauth-impdef=on", COUNTED),
             (Self::Aarch64, _) => ("virt,gic-version=3", "max", &[]),
         };
         let board = format!("{board},accel={accel}");

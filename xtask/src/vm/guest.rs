@@ -140,7 +140,7 @@ impl Machine {
     fn command(&self, boot: &Boot<'_>) -> Command {
         // What the kernel does not know as one of its own becomes init's environment.
         let append = format!(
-            "console={} quiet panic=-1 {} {}",
+            "console={} quiet panic=-1 no_timer_check {} {}",
             self.arch.console(),
             self.append,
             boot.environment.join(" ")
