@@ -192,11 +192,8 @@ fn expired() -> Result<(), Skip> {
     let _others = connections(&world, &silent);
     world.wait_for(Side::Server, tcp_state::CLOSE_WAIT, EACH * silent.len());
     world.wait_for(Side::Client, tcp_state::TIME_WAIT, EACH * to.len());
-<<<<<<< HEAD
-=======
     // The ACK of a FIN may come later than the FIN's effect.
     world.wait_for(Side::Client, tcp_state::FIN_WAIT1, 0);
->>>>>>> ends
     let all = EACH * to.len() + minis(&world);
     if tracer.sees("time_wait_end").is_none() {
         return Err(Skip("this kernel shows no end of a TIME_WAIT".to_owned()));
