@@ -436,6 +436,7 @@ fn backend(groups: &[Option<&Group>]) -> BTreeMap<String, String> {
         .map(|group| (group.fact.to_owned(), group.backend.to_owned()))
         .collect();
     for (fact, without) in [
+        ("rescue", NONE),
         ("connect", INFERRED),
         ("bind", NONE),
         ("time_wait", INFERRED),
