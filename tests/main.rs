@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         ("snapshot", snapshot::SCENARIOS),
         ("stories", stories::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("hostile", hostile::machine::SCENARIOS),
     ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {
         list.iter()
@@ -77,7 +78,7 @@ fn trial(area: &str, name: &str, scenario: Scenario) -> Trial {
     // Scenarios of this area change the machine, and see to it themselves that they are alone then.
     let is_hostile = area == "hostile";
     Trial::ignorable_test(name.clone(), move || {
-        let _unchanged = (!is_hostile).then(hostile::unchanged);
+        let _unchanged = (!is_hostile).then(hostile::machine::unchanged);
         match scenario() {
             Ok(()) => Ok(Completion::Completed),
             Err(Skip(reason)) => {

@@ -49,6 +49,18 @@ pub(crate) const OF_NO_USE: [Capability; 8] = [
 /// The newest capability of any kernel this runs on lies below.
 const CAPABILITIES: u8 = 64;
 
+/// Locked memory that all maps fit in, bytes.
+pub(crate) const ENOUGH: u64 = 1 << 30;
+
+/// Whether maps are charged to `RLIMIT_MEMLOCK`.
+pub(crate) fn is_charged() -> bool {
+    let names = nix::sys::utsname::uname().unwrap();
+    let release = names.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-', '+']).map(str::parse::<u32>);
+    let mut next = || numbers.next().unwrap().unwrap();
+    (next(), next()) < (5, 11)
+}
+
 /// What a process has to live with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
@@ -60,7 +72,7 @@ pub(crate) struct Conditions {
     hidden: Vec<CString>,
     /// Whether its /proc hides other users' processes.
     hidepid: bool,
-    /// `RLIMIT_MEMLOCK`, soft and hard, bytes.
+    /// `RLIMIT_MEMLOCK`, soft and hard, bytes; `None` for one that is no condition.
     memlock: Option<(u64, u64)>,
     /// Options for its tracer.
     options: Vec<&'static str>,
@@ -127,7 +139,10 @@ impl Conditions {
 
     /// Has `command` run under these conditions.
     pub(crate) fn impose(&self, command: &mut Command) {
-        let conditions = self.clone();
+        let mut conditions = self.clone();
+        if is_charged() {
+            conditions.memlock.get_or_insert((ENOUGH, ENOUGH));
+        }
         command.current_dir("/");
         // SAFETY: between fork and exec only system calls run, and nothing is allocated or freed.
         unsafe {

@@ -23,16 +23,16 @@ use super::probes::AttachError;
 use super::{kallsyms, tracefs};
 
 /// What begins the refusal of a system call's tracepoint that could not even be looked up.
-pub(super) const NO_TRACEFS: &str = "tracefs cannot be reached";
+pub(crate) const NO_TRACEFS: &str = "tracefs cannot be reached";
 
 /// The timers of TIME_WAITs cannot be told from others.
-pub(super) const NO_ADDRESS: &str = "/proc/kallsyms does not show the address of tw_timer_handler";
+pub(crate) const NO_ADDRESS: &str = "/proc/kallsyms does not show the address of tw_timer_handler";
 
 /// The TIME_WAIT around a timer cannot be read.
-pub(super) const NO_PROBE_READ: &str = "lockdown=confidentiality refuses bpf_probe_read_kernel";
+pub(crate) const NO_PROBE_READ: &str = "lockdown=confidentiality refuses bpf_probe_read_kernel";
 
 /// The connection of a TIME_WAIT cannot be found.
-pub(super) const NO_COOKIES: &str = "this kernel has no socket cookies in tracing programs";
+pub(crate) const NO_COOKIES: &str = "this kernel has no socket cookies in tracing programs";
 
 /// Which backend may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -31,11 +31,11 @@ const PEOPLE: &str = "programs (exe) and containers";
 
 /// Something that is not seen, or not exactly, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Gap {
+pub(super) struct Gap {
     /// `births of TIME_WAIT are inferred`
-    what: String,
-    reason: String,
-    fix: Option<String>,
+    pub(super) what: String,
+    pub(super) reason: String,
+    pub(super) fix: Option<String>,
 }
 
 /// How well what is read of the machine, beside the hooks, can be read: entries for a source's
@@ -191,7 +191,7 @@ fn beside_hooks(facts: &Facts, kernel: &Kernel) -> Vec<Gap> {
 }
 
 /// `what, and what: reason; fix`, those with the same reason and fix together.
-fn told(gaps: &[Gap]) -> Vec<String> {
+pub(super) fn told(gaps: &[Gap]) -> Vec<String> {
     let mut groups: Vec<(&Gap, Vec<&str>)> = Vec::new();
     for gap in gaps {
         let same = |(first, _): &&mut (&Gap, _)| first.reason == gap.reason && first.fix == gap.fix;

@@ -6,6 +6,7 @@ use super::facts::{parse_lockdown, read_types};
 use super::*;
 use crate::kernel::kallsyms::Symbol;
 
+mod gaps;
 mod hooks;
 
 const EPERM: &str = "the BPF_PROG_LOAD syscall failed: Operation not permitted (os error 1)";
