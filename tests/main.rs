@@ -24,6 +24,7 @@ mod detach;
 mod ends;
 mod findings;
 mod hooks;
+mod hostile;
 mod pools;
 mod rescue;
 mod run;
@@ -68,20 +69,28 @@ fn main() -> ExitCode {
         ("pools", pools::SCENARIOS),
         ("snapshot", snapshot::SCENARIOS),
         ("stories", stories::SCENARIOS),
+        ("hostile", hostile::SCENARIOS),
+        ("hostile", hostile::machine::SCENARIOS),
     ];
     let trials = scenarios.into_iter().flat_map(|(area, list)| {
         list.iter()
-            .map(move |&(name, scenario)| trial(format!("{area}::{name}"), scenario))
+            .map(move |&(name, scenario)| trial(area, name, scenario))
     });
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 
-fn trial(name: String, scenario: Scenario) -> Trial {
-    Trial::ignorable_test(name.clone(), move || match scenario() {
-        Ok(()) => Ok(Completion::Completed),
-        Err(Skip(reason)) => {
-            eprintln!("skipping {name}: {reason}");
-            Ok(Completion::ignored_with(reason))
+fn trial(area: &str, name: &str, scenario: Scenario) -> Trial {
+    let name = format!("{area}::{name}");
+    // Scenarios of this area change the machine, and see to it themselves that they are alone then.
+    let is_hostile = area == "hostile";
+    Trial::ignorable_test(name.clone(), move || {
+        let _unchanged = (!is_hostile).then(hostile::machine::unchanged);
+        match scenario() {
+            Ok(()) => Ok(Completion::Completed),
+            Err(Skip(reason)) => {
+                eprintln!("skipping {name}: {reason}");
+                Ok(Completion::ignored_with(reason))
+            }
         }
     })
 }

@@ -45,7 +45,12 @@ pub(crate) const SCENARIO_PACKAGES: &[Package] = &[
 
 /// Words in the reason of a skip that this machine's kernel, not its set-up,
 /// is answerable for. Such a test runs on other kernels: `cargo xtask vm`.
-const KERNEL_REASONS: &[&str] = &["trampoline", "needs Linux", "this kernel"];
+const KERNEL_REASONS: &[&str] = &[
+    "trampoline",
+    "needs Linux",
+    "this kernel",
+    "needs a virtual machine",
+];
 
 /// How to run the tests.
 #[derive(clap::Args)]

@@ -1,6 +1,5 @@
 /*! `tracer snapshot`: who holds which source ports right now, without tracing. */
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,8 +13,10 @@ use super::look::{Timers, Wanted, books};
 use super::watch::say;
 use crate::cli::{Format, SnapshotArgs};
 use crate::diagnosis::{Verdict, diagnose};
+use crate::exit::NotAllowed;
 use crate::host::dump::snapshot;
 use crate::host::process::Identities;
+use crate::kernel::preflight::{self, Facts};
 use crate::ledger::Ledger;
 use crate::ledger::pool::Pool;
 use crate::source::About;
@@ -40,7 +41,14 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<ExitCode> {
         say(&miss.to_string());
     }
     if look.dumps.is_empty() {
-        bail!("no network namespace could be looked at");
+        let words = "no network namespace could be looked at";
+        if look.missed.is_empty() {
+            bail!(words);
+        }
+        return Err(NotAllowed(format!(
+            "{words}: what refused, and what it takes, is above"
+        ))
+        .into());
     }
     let (ledger, now_ns) = books(&look);
     let began_ns = look.dumps.iter().map(|dump| dump.began_ns).min();
@@ -93,12 +101,14 @@ fn json(
     took_ns: u64,
     out: &mut Vec<u8>,
 ) -> anyhow::Result<()> {
+    let mut backend = preflight::reach(&Facts::of_this_process());
+    backend.insert("sockets".to_owned(), "sock_diag".to_owned());
     let about = About {
         kernel: uname().map_or_else(
             |_| "of unknown release".to_owned(),
             |name| name.release().to_string_lossy().into_owned(),
         ),
-        backend: BTreeMap::from([("sockets".to_owned(), "sock_diag".to_owned())]),
+        backend,
         opens: false,
         clock_offset_ns: clock_offset_ns()?,
     };

@@ -14,10 +14,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::books;
 use crate::cli::{Filters, Format, WatchArgs};
-use crate::exit::NotAllowed;
 use crate::host::process::Identities;
 use crate::host::sock_diag::tcp_sockets_of;
+use crate::kernel::preflight::{self, Facts};
 use crate::kernel::probes::{Options, Probes};
+use crate::kernel::trial;
 use crate::ledger::Feed;
 use crate::source::{About, Live, Source as _};
 use crate::stream::filter::Filter;
@@ -90,28 +91,31 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Attaches to the running kernel.
+/// Attaches to the running kernel, and says what cannot be seen here and why.
 ///
 /// # Errors
-/// [`NotAllowed`]: what refused, and where to see more.
+/// [`NotAllowed`]: what refused, and what to do.
+///
+/// [`NotAllowed`]: crate::exit::NotAllowed
 pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
-    let probes = Probes::attach(options).map_err(|error| {
-        let root = if nix::unistd::geteuid().is_root() {
-            ""
-        } else {
-            "run it as root (sudo), or "
-        };
-        NotAllowed(format!(
-            "cannot trace here: {:#}; {root}`tracer doctor` says what is missing",
-            anyhow::Error::from(error)
-        ))
-    })?;
+    let refused = |error| preflight::cannot_trace(&Facts::read(), &error);
+    let kernel = trial::run(options.backend).map_err(refused)?;
+    let probes = Probes::attach_to(&kernel, options).map_err(refused)?;
+    let mut facts = Facts::of_this_process();
+    let mut backend = probes.backend().clone();
+    if preflight::has_hook_gaps(&kernel, &backend, options.ends) {
+        facts = Facts::read();
+    }
+    for gap in preflight::gaps(&facts, &kernel, &backend, options.ends) {
+        say(&gap);
+    }
+    backend.extend(preflight::reach(&facts));
     let about = About {
         kernel: uname().map_or_else(
             |_| "of unknown release".to_owned(),
             |name| name.release().to_string_lossy().into_owned(),
         ),
-        backend: probes.backend().clone(),
+        backend,
         opens: probes.sends_opens(),
         clock_offset_ns: 0,
     };

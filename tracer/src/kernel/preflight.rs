@@ -9,13 +9,17 @@ version or a user id.
 use serde::Serialize;
 
 use crate::exit::NotAllowed;
+use crate::kernel::probes::AttachError;
+use crate::kernel::trial::chain;
 
 mod capabilities;
 mod facts;
+mod gaps;
 mod hooks;
 mod machine;
 
 pub use facts::{Capability, Cgroups, FUNCTIONS, Facts, Lockdown, NoBtf, TRACEPOINTS, Types};
+pub use gaps::{NAMESPACES, OWN, PROCESSES, gaps, has_hook_gaps, reach};
 
 /// The hook both backends stand on: without it nothing can be traced.
 pub const REQUIRED_HOOK: &str = "inet_sock_set_state";
@@ -201,7 +205,10 @@ pub fn report(facts: &Facts, trials: Result<&[HookTrial], &str>) -> Report {
         kernel: facts.release.clone(),
         can_trace,
         backend,
-        inferred: hooks::not_given(hooks),
+        inferred: hooks::not_given(hooks)
+            .into_iter()
+            .chain(gaps::not_reached(facts))
+            .collect(),
         checks,
     }
 }
@@ -225,6 +232,33 @@ pub fn refuse(facts: &Facts) -> Option<NotAllowed> {
         .chain([machine::types(facts)])
         .find(|check| check.status == Status::Missing)
         .map(|check| NotAllowed(format!("cannot trace: {}", check.sentence())))
+}
+
+/// Why nothing can be traced, after `error`.
+pub fn cannot_trace(facts: &Facts, error: &AttachError) -> NotAllowed {
+    if let Some(refused) = refuse(facts) {
+        return refused;
+    }
+    let hook = match error {
+        AttachError::Program { hook, .. } => *hook,
+        AttachError::Open(_) => "maps",
+        other => {
+            let error = chain(other);
+            return NotAllowed(format!(
+                "cannot trace: {error}; `tracer doctor` says what is missing"
+            ));
+        }
+    };
+    let error = error.to_string();
+    let trial = HookTrial {
+        hook,
+        backend: "tracepoint",
+        gives: "every connection",
+        result: Err(error.clone()),
+    };
+    let (reason, fix) = hooks::why(facts, &trial, &error);
+    let fix = fix.unwrap_or_else(|| "`tracer doctor` says more".to_owned());
+    NotAllowed(format!("cannot trace: {reason}; {fix}"))
 }
 
 /// Why a hook that the facts did not rule out was refused at load or attach.

@@ -170,6 +170,14 @@ impl Probes {
     /// What refused; nothing stays attached then.
     pub fn attach(options: &Options) -> Result<Self, AttachError> {
         let kernel = trial::run(options.backend)?;
+        Self::attach_to(&kernel, options)
+    }
+
+    /// Loads and attaches what a trial found to work.
+    ///
+    /// # Errors
+    /// What refused; nothing stays attached then.
+    pub fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
         if options.backend == Choice::Trampoline
             && let Some(trial) = kernel.lacks_trampoline()
         {
@@ -178,14 +186,6 @@ impl Probes {
                 reason: trial.result.clone().err().unwrap_or_default(),
             });
         }
-        Self::attach_to(&kernel, options)
-    }
-
-    /// Loads and attaches what a trial found to work.
-    ///
-    /// # Errors
-    /// What refused; nothing stays attached then.
-    fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
         if options.destinations.len() > MAX_DESTINATIONS {
             return Err(AttachError::Destinations(options.destinations.len()));
         }
@@ -485,6 +485,7 @@ fn backend(groups: &[Option<&Group>]) -> BTreeMap<String, String> {
         .map(|group| (group.fact.to_owned(), group.backend.to_owned()))
         .collect();
     for (fact, without) in [
+        ("rescue", NONE),
         ("connect", INFERRED),
         ("bind", NONE),
         ("time_wait", INFERRED),

@@ -7,6 +7,7 @@ kernels are patched, configured and locked down.
 use std::path::Path;
 
 use aya::{Btf, programs::ProgramError};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 
 use super::btf::VMLINUX;
@@ -20,6 +21,18 @@ use super::object::{self, Sizes};
 use super::preflight::HookTrial;
 use super::probes::AttachError;
 use super::{kallsyms, tracefs};
+
+/// What begins the refusal of a system call's tracepoint that could not even be looked up.
+pub(crate) const NO_TRACEFS: &str = "tracefs cannot be reached";
+
+/// The timers of TIME_WAITs cannot be told from others.
+pub(crate) const NO_ADDRESS: &str = "/proc/kallsyms does not show the address of tw_timer_handler";
+
+/// The TIME_WAIT around a timer cannot be read.
+pub(crate) const NO_PROBE_READ: &str = "lockdown=confidentiality refuses bpf_probe_read_kernel";
+
+/// The connection of a TIME_WAIT cannot be found.
+pub(crate) const NO_COOKIES: &str = "this kernel has no socket cookies in tracing programs";
 
 /// Which backend may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +75,7 @@ pub struct Kernel {
 /// # Errors
 /// When state changes cannot be traced here: without them there is nothing to report.
 pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
+    raise_memory_limit();
     let offsets = layout::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
     if let Some(field) = offsets
         .missing
@@ -111,6 +125,17 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
         preemptible,
         trials,
     })
+}
+
+/// Before Linux 5.11 maps are charged to `RLIMIT_MEMLOCK`. Up to its hard limit anybody may raise
+/// it; beyond, the loader does where it may.
+fn raise_memory_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)
+    {
+        log::debug!("RLIMIT_MEMLOCK stays at {soft} bytes: {error}");
+    }
 }
 
 impl Kernel {
@@ -227,8 +252,15 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
         .all(|&offset| offset != ABSENT);
     // The number of a system call is compared: that of another architecture would be another.
     let regs = cfg!(target_arch = "x86_64") && has_regs;
-    let sets = [(1, 1, 1), (1, 1, 0), (0, 1, 0), (0, 0, 0)];
-    for (socket_cookie, task_btf, task_regs) in sets {
+    // The last: before 5.11 the task is read by a probe, which confidentiality lockdown refuses.
+    let sets = [
+        (1, 1, 1, 1),
+        (1, 1, 0, 1),
+        (0, 1, 0, 1),
+        (0, 0, 0, 1),
+        (0, 0, 0, 0),
+    ];
+    for (socket_cookie, task_btf, task_regs, probe_read) in sets {
         if task_regs == 1 && !regs {
             continue;
         }
@@ -236,7 +268,7 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
             socket_cookie,
             task_btf,
             task_regs,
-            probe_read: 1,
+            probe_read,
             all: 1,
             connect_exit: connect_exit::SYSCALL,
             ..Config::default()
@@ -305,16 +337,13 @@ fn refused_by_us(
     }
     let timer = *group == BIRTH_TIMER || *group == END_TIMER;
     if timer && config.tw_timer_handler == 0 {
-        return Some(
-            "/proc/kallsyms does not show the address of tw_timer_handler (CAP_SYSLOG, kernel.kptr_restrict)"
-                .to_owned(),
-        );
+        return Some(NO_ADDRESS.to_owned());
     }
     if timer && config.probe_read == 0 {
-        return Some("lockdown refuses bpf_probe_read_kernel".to_owned());
+        return Some(NO_PROBE_READ.to_owned());
     }
     if *group == BIRTH_TIMER && config.socket_cookie == 0 {
-        return Some("this kernel has no socket cookies in tracing programs".to_owned());
+        return Some(NO_COOKIES.to_owned());
     }
     let needs: &[&str] = match group.fact {
         "time_wait" | "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
@@ -342,7 +371,7 @@ fn one(ebpf: &mut aya::Ebpf, btf: &Btf, hook: &Hook) -> Result<(), String> {
     object::load(ebpf, btf, hook).map_err(|error| words(&error))?;
     let attached = if hook.kind == Kind::Syscall {
         tracefs::with(|| object::attach(ebpf, hook).map_err(|error| words(&error)))
-            .map_err(|error| format!("tracefs cannot be mounted: {error}"))
+            .map_err(|error| format!("{NO_TRACEFS}: {error}"))
             .flatten()
     } else {
         object::attach(ebpf, hook).map_err(|error| words(&error))

@@ -115,7 +115,7 @@ fn init(modules: &[String], payload: &Payload) -> String {
     let mut script = String::from(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/bin HOME=/root RUST_BACKTRACE=1 TERM=dumb\n\
+         export PATH=/bin HOME=/root RUST_BACKTRACE=1 TERM=dumb TRACER_VM=1\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
          mount -t devtmpfs devtmpfs /dev\n\

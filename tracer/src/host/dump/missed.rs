@@ -52,10 +52,16 @@ impl fmt::Display for Miss {
         };
         let plural = if *count == 1 { "" } else { "es" };
         let denied = if *root {
-            "root alone is not enough for it here: look for a container, a missing capability or a \
-             security module"
+            let takes = match what {
+                What::Namespace => "CAP_SYS_ADMIN",
+                _ => "CAP_SYS_PTRACE",
+            };
+            format!(
+                "root alone is not enough for it here: it takes {takes}, which a container or a \
+                 service must be given, or a security module refuses it"
+            )
         } else {
-            "run as root (sudo) to see all"
+            "run as root (sudo) to see all".to_owned()
         };
         match what {
             What::Process => write!(

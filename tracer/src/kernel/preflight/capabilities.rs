@@ -6,6 +6,9 @@ use super::{Capability, Check, Facts, Status};
 pub(super) const LEAVE_USER_NAMESPACE: &str =
     "run on the host, or in a container without user namespace (not rootless)";
 
+/// Events carry pids of the host.
+pub(super) const LEAVE_PID_NAMESPACE: &str = "hostPID: true (Kubernetes), --pid=host (Docker)";
+
 /// What each capability is for; the first two are needed, the others help.
 const CAPABILITIES: &[(Capability, Status, &str)] = &[
     (Capability::Bpf, Status::Missing, "load BPF programs"),
@@ -78,12 +81,12 @@ pub(super) fn obtain(facts: &Facts, wanted: &[Capability]) -> String {
         .map(|name| format!("--cap-add {name}"))
         .collect();
     let systemd: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let systemd = systemd.join(" ");
     format!(
         "root here lacks it too, so the container or service must be given it: securityContext: \
          {{capabilities: {{add: [{}]}}}} (Kubernetes), {} (Docker), \
-         CapabilityBoundingSet={} (systemd)",
+         AmbientCapabilities={systemd} CapabilityBoundingSet={systemd} (systemd)",
         names.join(", "),
         docker.join(" "),
-        systemd.join(" "),
     )
 }

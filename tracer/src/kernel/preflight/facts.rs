@@ -9,7 +9,7 @@ use procfs::process::Process;
 
 use crate::kernel::btf::{self, Btf, BtfError};
 use crate::kernel::kallsyms::{self, Symbol};
-use crate::kernel::layout;
+use crate::kernel::{layout, tracefs};
 
 /// Capabilities, as bits of a set (`include/uapi/linux/capability.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,8 @@ pub struct Facts {
     pub release: String,
     /// The kernel's type information.
     pub types: Result<Types, NoBtf>,
+    /// Whether this is root's process: what only root may read, it may.
+    pub is_root: bool,
     /// Effective capabilities, a bit set.
     pub effective: u64,
     /// Capabilities this process could ever have, a bit set.
@@ -161,6 +163,16 @@ pub struct Facts {
 impl Facts {
     /// Reads the machine; what cannot be read becomes a fact of its own.
     pub fn read() -> Self {
+        Self {
+            types: read_types(Path::new(btf::VMLINUX)),
+            tw_timer_handler: kallsyms::lookup(kallsyms::TW_TIMER_HANDLER)
+                .unwrap_or(Symbol::Absent),
+            ..Self::of_this_process()
+        }
+    }
+
+    /// What is quickly read: all but the kernel's types and symbols, which are taken to be there.
+    pub fn of_this_process() -> Self {
         let process = Process::myself();
         let status = process.as_ref().ok().and_then(|own| own.status().ok());
         let status = status.as_ref();
@@ -175,14 +187,14 @@ impl Facts {
             release: nix::sys::utsname::uname()
                 .map(|names| names.release().to_string_lossy().into_owned())
                 .unwrap_or_default(),
-            types: read_types(Path::new(btf::VMLINUX)),
+            types: Ok(Types::default()),
+            is_root: nix::unistd::geteuid().is_root(),
             effective: status.map_or(0, |status| status.capeff),
             bounding: status.and_then(|status| status.capbnd).unwrap_or(0),
             first_user_namespace: is_first("user", 0xEFFF_FFFD),
             first_pid_namespace: is_first("pid", 0xEFFF_FFFC),
             seccomp: status.and_then(|status| status.seccomp) == Some(2),
-            lockdown: fs::read_to_string("/sys/kernel/security/lockdown")
-                .map_or(Lockdown::Unknown, |text| parse_lockdown(&text)),
+            lockdown: lockdown(),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft),
             cgroups: match (mounted("cgroup"), mounted("cgroup2")) {
                 (Some(_), _) => Cgroups::V1,
@@ -192,8 +204,7 @@ impl Facts {
             jit: number("/proc/sys/net/core/bpf_jit_enable"),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
             kptr_restrict: number("/proc/sys/kernel/kptr_restrict"),
-            tw_timer_handler: kallsyms::lookup(kallsyms::TW_TIMER_HANDLER)
-                .unwrap_or(Symbol::Absent),
+            tw_timer_handler: Symbol::Absent,
             tracefs: mounted("tracefs").map(|mount| mount.mount_point.clone()),
         }
     }
@@ -259,6 +270,15 @@ pub(super) fn parse_lockdown(text: &str) -> Lockdown {
         Some("confidentiality") => Lockdown::Confidentiality,
         _ => Lockdown::Unknown,
     }
+}
+
+/// The mode, through a securityfs that only we see where none is mounted.
+fn lockdown() -> Lockdown {
+    const SECURITYFS: &str = "/sys/kernel/security";
+    let read = || fs::read_to_string(format!("{SECURITYFS}/lockdown"));
+    read()
+        .or_else(|_| tracefs::privately("securityfs", SECURITYFS, read)?)
+        .map_or(Lockdown::Unknown, |text| parse_lockdown(&text))
 }
 
 /// Whether our namespace of this kind is the initial one, whose inode is fixed.

@@ -1,7 +1,10 @@
 /*! What the trial of a hook means: no error is passed on without its reason. */
 
 use super::capabilities::{LEAVE_USER_NAMESPACE, obtain, obtain_lacking};
+use super::machine::{show_address, types};
 use super::{Capability, Check, Facts, HookTrial, Lockdown, REQUIRED_HOOK, Status};
+use crate::kernel::kallsyms::TW_TIMER_HANDLER;
+use crate::kernel::trial::{NO_ADDRESS, NO_COOKIES, NO_PROBE_READ, NO_TRACEFS};
 
 /// The function or tracepoint itself, without the kind of hook before it.
 pub(super) fn target(trial: &HookTrial) -> &'static str {
@@ -65,7 +68,13 @@ pub(super) fn none_tried(facts: &Facts, error: &str) -> Check {
     let mut check = check(facts, &trial, &[]);
     "hooks".clone_into(&mut check.name);
     "none could be tried".clone_into(&mut check.found);
+    check.fix = check.fix.or_else(|| types(facts).fix);
     check
+}
+
+/// Why a hook was refused with `error`, and what to do about it.
+pub(super) fn why(facts: &Facts, trial: &HookTrial, error: &str) -> (String, Option<String>) {
+    Refusal::of(error).reason(facts, trial, error)
 }
 
 /// What no hook that loads gives, each once.
@@ -164,6 +173,9 @@ impl Refusal {
                 );
             }
         }
+        if let Some(known) = known(facts, error) {
+            return known;
+        }
         match self {
             Self::NotPermitted => not_permitted(facts, trial, syscall),
             Self::Verifier if syscall => (
@@ -203,6 +215,41 @@ impl Refusal {
             Self::Other => (first_line(error), None),
         }
     }
+}
+
+/// Refusals that say why themselves.
+fn known(facts: &Facts, error: &str) -> Option<(String, Option<String>)> {
+    let (reason, fix) = if error.starts_with(NO_TRACEFS) {
+        if facts.tracefs.is_some() && !facts.is_root {
+            (
+                "tracefs may be read by root only".to_owned(),
+                obtain(facts, &[Capability::DacReadSearch]),
+            )
+        } else {
+            (
+                format!(
+                    "tracefs is not mounted, and for tracer to mount it takes {}",
+                    Capability::SysAdmin
+                ),
+                format!(
+                    "mount -t tracefs none /sys/kernel/tracing on the host, or: {}",
+                    obtain(facts, &[Capability::SysAdmin])
+                ),
+            )
+        }
+    } else if error == NO_ADDRESS {
+        (
+            format!("/proc/kallsyms does not show the address of {TW_TIMER_HANDLER}"),
+            show_address(facts),
+        )
+    } else if error == NO_PROBE_READ {
+        (error.to_owned(), "boot with lockdown=integrity".to_owned())
+    } else if error == NO_COOKIES {
+        (error.to_owned(), "run Linux 5.12 or newer".to_owned())
+    } else {
+        return None;
+    };
+    Some((reason, Some(fix)))
 }
 
 /// EPERM has many fathers; the likeliest comes first.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::capabilities::{LEAVE_USER_NAMESPACE, obtain, obtain_lacking};
+use super::capabilities::{LEAVE_PID_NAMESPACE, LEAVE_USER_NAMESPACE, obtain, obtain_lacking};
 use super::{Capability, Cgroups, Check, Facts, Lockdown, NoBtf, Status};
 use crate::kernel::kallsyms::Symbol;
 use crate::kernel::layout::REQUIRED;
@@ -189,7 +189,8 @@ pub(super) fn compiler(facts: &Facts) -> Check {
 
 pub(super) fn tracefs(facts: &Facts) -> Check {
     let name = "tracefs";
-    let readable = facts.has(Capability::DacReadSearch) || facts.has(Capability::SysAdmin);
+    let readable =
+        facts.is_root || facts.has(Capability::DacReadSearch) || facts.has(Capability::SysAdmin);
     match &facts.tracefs {
         Some(path) if readable => Check::new(
             name,
@@ -256,6 +257,17 @@ pub(super) fn perf_events(facts: &Facts) -> Check {
     .fix(obtain_lacking(facts))
 }
 
+/// How to be shown the address of `tw_timer_handler`.
+pub(super) fn show_address(facts: &Facts) -> String {
+    match (facts.tw_timer_handler, facts.kptr_restrict) {
+        (Symbol::Absent, _) => {
+            "run a kernel built with CONFIG_KALLSYMS=y, and mount /proc".to_owned()
+        }
+        (_, Some(2..)) => "sysctl -w kernel.kptr_restrict=1, and run as root".to_owned(),
+        _ => obtain(facts, &[Capability::Syslog]),
+    }
+}
+
 pub(super) fn timer_handler(facts: &Facts, trampolines: bool) -> Check {
     let name = "tw_timer_handler";
     let check = match facts.tw_timer_handler {
@@ -272,17 +284,13 @@ pub(super) fn timer_handler(facts: &Facts, trampolines: bool) -> Check {
                 Some(level @ 2..) => format!("address hidden (kernel.kptr_restrict={level})"),
                 _ => format!("address hidden (it takes {})", Capability::Syslog),
             };
-            let fix = match facts.kptr_restrict {
-                Some(2..) => "sysctl -w kernel.kptr_restrict=1, and run as root".to_owned(),
-                _ => obtain_lacking(facts),
-            };
             Check::new(
                 name,
                 Status::Degraded,
                 setting,
                 "TIME_WAIT timers cannot be told",
             )
-            .fix(fix)
+            .fix(show_address(facts))
         }
         Symbol::Absent => Check::new(
             name,
@@ -290,7 +298,7 @@ pub(super) fn timer_handler(facts: &Facts, trampolines: bool) -> Check {
             "not in /proc/kallsyms",
             "TIME_WAIT timers cannot be told",
         )
-        .fix("run a kernel built with CONFIG_KALLSYMS=y, and mount /proc"),
+        .fix(show_address(facts)),
     };
     if trampolines {
         return Check::new(
@@ -318,7 +326,7 @@ pub(super) fn process_ids(facts: &Facts) -> Check {
             "a container's",
             "events carry the host's pids, which this /proc does not know: no exe, no container",
         )
-        .fix("hostPID: true (Kubernetes), --pid=host (Docker)"),
+        .fix(LEAVE_PID_NAMESPACE),
         None => Check::new(
             name,
             Status::Degraded,

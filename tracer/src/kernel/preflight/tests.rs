@@ -6,6 +6,7 @@ use super::facts::{parse_lockdown, read_types};
 use super::*;
 use crate::kernel::kallsyms::Symbol;
 
+mod gaps;
 mod hooks;
 
 const EPERM: &str = "the BPF_PROG_LOAD syscall failed: Operation not permitted (os error 1)";
@@ -15,6 +16,7 @@ fn good() -> Facts {
     Facts {
         release: "6.12.1-test".to_owned(),
         types: Ok(Types::default()),
+        is_root: true,
         effective: u64::MAX,
         bounding: u64::MAX,
         first_user_namespace: Some(true),
@@ -193,6 +195,7 @@ fn each_fact_has_its_sentence() {
         ),
         (
             |f| {
+                f.is_root = false;
                 f.effective = without(Capability::SysAdmin) & without(Capability::DacReadSearch);
             },
             "tracefs",

@@ -140,6 +140,7 @@ pub fn seen_with(about: &About) -> String {
             // Not asked for, or not to be had: nothing is shown that would need it.
             "none" if fact == "time_wait_end" => continue,
             "none" => "nothing",
+            "own" => "what is our own",
             other => other,
         };
         facts.entry(words).or_default().push(fact);
