@@ -127,8 +127,8 @@ pub(crate) fn assert_refused(program: &Program, conditions: &Conditions, words: 
 /// What one tracer saw of the workload, held against the workload's own count.
 #[derive(Debug)]
 pub(crate) struct Story {
-    /// `backend` of the summary.
-    pub(crate) backend: Value,
+    /// The last line.
+    pub(crate) summary: Value,
     /// What was said before the stream.
     pub(crate) said: String,
     /// `inferred` of `doctor`, in one line; it knows nothing of a backend that was asked for.
@@ -138,7 +138,22 @@ pub(crate) struct Story {
 impl Story {
     /// How a fact was learnt; empty for one that is not spoken of.
     pub(crate) fn fact(&self, fact: &str) -> &str {
-        self.backend[fact].as_str().unwrap_or_default()
+        self.summary["backend"][fact].as_str().unwrap_or_default()
+    }
+
+    /// How many runs of a program the kernel skipped.
+    fn skipped(&self) -> u64 {
+        self.summary["recursion"]["skipped"].as_u64().unwrap()
+    }
+
+    /// Asserts that each of so many is there, or counted as lost.
+    fn assert_count(&self, what: &str, seen: u64, count: u64) {
+        let lost = self.summary["lost"].as_object().unwrap();
+        let lost: u64 = lost.values().filter_map(Value::as_u64).sum();
+        assert!(
+            seen <= count && seen + lost >= count,
+            "{seen} {what} of {count}, lost {lost}: {self:#?}"
+        );
     }
 
     /// Asserts how facts were learnt.
@@ -187,9 +202,10 @@ pub(crate) fn play(program: &Program, conditions: &Conditions) -> Result<Story, 
     assert_eq!(binder.report(SOON).unwrap().failures(), BINDS);
     world.wait_for(Side::Client, tcp_state::TIME_WAIT, PORTS.into());
     let trace = tracer.stop();
-    trace.assert_whole();
+    // What the kernel runs no program for is found in a list of sockets, or counted as lost.
+    trace.assert_whole_but(&["recursion", "unseen"]);
     let story = Story {
-        backend: trace.summary()["backend"].clone(),
+        summary: trace.summary().clone(),
         said: trace.said.clone(),
         doctor: match conditions.tracer_options() {
             [] => Some(doctor(program, conditions)),
@@ -218,7 +234,7 @@ fn assert_true(story: &Story, world: &World, trace: &Trace, (culprit, binder): (
     let is_seen = |fact: &str| ["trampoline", "tracepoint"].contains(&story.fact(fact));
 
     let failures = trace.of("connect_failed", netns);
-    assert_eq!(sum(&failures), FAILED, "{story:#?} {failures:#?}");
+    story.assert_count("failures", sum(&failures), FAILED);
     assert_each(
         &failures,
         &json!({
@@ -227,7 +243,7 @@ fn assert_true(story: &Story, world: &World, trace: &Trace, (culprit, binder): (
         }),
     );
     let births = trace.of("time_wait", netns);
-    assert_eq!(births.len(), usize::from(PORTS), "{story:#?}");
+    story.assert_count("births", births.len() as u64, PORTS.into());
     assert_each(
         &births,
         &json!({ "pid": culprit, "comm": "culprit", "uid": 0 }),
@@ -240,18 +256,19 @@ fn assert_true(story: &Story, world: &World, trace: &Trace, (culprit, binder): (
             is_seen(fact) || story.fact(fact) == "inferred",
             "{fact}: {story:#?}"
         );
-        for line in lines {
-            assert_eq!(line["inferred"] == true, !is_seen(fact), "{fact}: {line}");
+        let inferred = lines.iter().filter(|line| line["inferred"] == true);
+        let inferred = inferred.count() as u64;
+        if is_seen(fact) {
+            assert!(inferred <= story.skipped(), "{fact}: {story:#?}");
+        } else {
+            assert_eq!(inferred, lines.len() as u64, "{fact}: {story:#?}");
         }
         assert_told(story, fact, is_seen(fact), of_doctor);
     }
 
     let binds = trace.of("bind_failed", netns);
-    assert_eq!(
-        sum(&binds),
-        if is_seen("bind") { BINDS } else { 0 },
-        "{story:#?}"
-    );
+    let count = if is_seen("bind") { BINDS } else { 0 };
+    story.assert_count("binds", sum(&binds), count);
     assert_each(&binds, &json!({ "pid": binder, "errno": "EADDRNOTAVAIL" }));
     assert!(
         is_seen("bind") || story.fact("bind") == "none",

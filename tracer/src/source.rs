@@ -16,7 +16,7 @@ mod live;
 mod repair;
 
 pub use live::{Kernel, Live};
-pub use repair::Survey;
+pub use repair::{OutOfReach, Survey};
 
 /// What one drain brought; reused between drains, so that no event costs an allocation.
 #[derive(Debug, Default)]

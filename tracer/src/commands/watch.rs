@@ -20,7 +20,7 @@ use crate::kernel::preflight::{self, Facts};
 use crate::kernel::probes::{Options, Probes};
 use crate::kernel::trial;
 use crate::ledger::Feed;
-use crate::source::{About, Live, Source as _};
+use crate::source::{About, Live, OutOfReach, Source as _, Survey};
 use crate::stream::filter::Filter;
 use crate::stream::output::Output;
 use crate::stream::pump::Pump;
@@ -119,7 +119,12 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
         opens: probes.sends_opens(),
         clock_offset_ns: 0,
     };
-    Ok(Live::new(probes, about, tcp_sockets_of))
+    let survey: Survey = if about.backend.contains_key(preflight::NAMESPACES) {
+        |netns| tcp_sockets_of(netns).context(OutOfReach)
+    } else {
+        tcp_sockets_of
+    };
+    Ok(Live::new(probes, about, survey))
 }
 
 /// The view a format asks for, fit for standard output as it is.

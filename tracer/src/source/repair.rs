@@ -19,6 +19,12 @@ use crate::host::sock_diag::TcpSocket;
 /// Lists the TCP sockets of the network namespace with this inode.
 pub type Survey = fn(u32) -> anyhow::Result<Vec<TcpSocket>>;
 
+/// Why a namespace that may well be there cannot be listed: a [`Survey`] says so by this context
+/// of its error. Elsewhere a namespace that cannot be listed is gone.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("network namespaces other than our own are out of reach")]
+pub struct OutOfReach;
+
 /// Sockets younger than this may not be listed yet: the kernel lists them once they have a port.
 const SETTLED_NS: u64 = 1_000_000_000;
 
@@ -27,7 +33,7 @@ const SETTLED_NS: u64 = 1_000_000_000;
 pub(super) struct Found {
     /// Births of TIME_WAITs, marked inferred.
     pub(super) births: Vec<Event>,
-    /// Other ends: nothing is known of them but that they were.
+    /// Other ends: nothing is known of them but that they were, or may have been.
     pub(super) unseen: u64,
 }
 
@@ -50,8 +56,14 @@ pub(super) fn look(
         let listed: HashMap<u64, TcpSocket> = match survey(netns) {
             Ok(list) => list.into_iter().map(|one| (one.cookie, one)).collect(),
             Err(error) => {
-                // Gone with all its sockets, or out of reach: nothing can be said.
                 log::debug!("cannot list the sockets of namespace {netns}: {error:#}");
+                // Gone with all its sockets, or it cannot be told which of those that were closed
+                // ended unseen: then none may be left out.
+                if error.is::<OutOfReach>() {
+                    let may_be_over =
+                        |socket: &&Socket| socket.closed_first != 0 && is_unfinished(socket.cookie);
+                    found.unseen += sockets.iter().filter(may_be_over).count() as u64;
+                }
                 continue;
             }
         };
@@ -108,7 +120,7 @@ mod tests {
 
     use tracer_ebpf::{AF_INET, Socket, direction, flags, tcp_state};
 
-    use super::{SETTLED_NS, look};
+    use super::{OutOfReach, SETTLED_NS, look};
     use crate::host::sock_diag::TcpSocket;
 
     fn socket(cookie: u64, opened_ns: u64) -> (u64, Socket) {
@@ -170,5 +182,21 @@ mod tests {
             |_| true,
         );
         assert!(found.births.is_empty() && found.unseen == 0);
+    }
+
+    #[test]
+    fn what_was_closed_out_of_reach_may_have_ended() {
+        let (_, mut closed) = socket(1, 1);
+        closed.closed_first = 1;
+        let (_, mut seen) = socket(2, 1);
+        seen.closed_first = 1;
+        let found = look(
+            vec![(1, closed), (2, seen), socket(3, 1)],
+            10 * SETTLED_NS,
+            |_| Err(anyhow::anyhow!("refused").context(OutOfReach)),
+            |key| key != 2,
+        );
+        assert!(found.births.is_empty());
+        assert_eq!(found.unseen, 1);
     }
 }

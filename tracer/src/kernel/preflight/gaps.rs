@@ -163,7 +163,8 @@ fn beside_hooks(facts: &Facts, kernel: &Kernel) -> Vec<Gap> {
     };
     lacks(PROGRAMS, Capability::SysPtrace);
     lacks(
-        LISTS,
+        "pools of other network namespaces, and how connections there ended that the kernel ran no \
+         program for,",
         if facts.has(Capability::SysAdmin) {
             Capability::SysPtrace
         } else {
