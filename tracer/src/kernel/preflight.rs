@@ -240,7 +240,7 @@ pub fn cannot_trace(facts: &Facts, error: &AttachError) -> NotAllowed {
         return refused;
     }
     let hook = match error {
-        AttachError::Program { hook, .. } => *hook,
+        AttachError::Program { hook, .. } | AttachError::Refused { hook, .. } => *hook,
         AttachError::Open(_) => "maps",
         other => {
             let error = chain(other);

@@ -106,6 +106,14 @@ pub enum AttachError {
         /// What the kernel said; in the message, without the verifier's log.
         reason: Box<ProgramError>,
     },
+    /// The trial of a hook that nothing can be traced without failed.
+    #[error("the kernel refused the program for {hook}: {words}")]
+    Refused {
+        /// The tracepoint or function.
+        hook: &'static str,
+        /// What the kernel said.
+        words: String,
+    },
     /// tracefs could not be reached although the trial did.
     #[error("cannot reach tracefs")]
     Tracefs(#[source] std::io::Error),
@@ -188,6 +196,12 @@ impl Probes {
         }
         if options.destinations.len() > MAX_DESTINATIONS {
             return Err(AttachError::Destinations(options.destinations.len()));
+        }
+        if let Some((hook, words)) = kernel.refused(&STATE) {
+            return Err(AttachError::Refused {
+                hook: hook.target(),
+                words: words.to_owned(),
+            });
         }
         if options.follow && !kernel.allows(&FOLLOW) {
             return Err(AttachError::Follow);

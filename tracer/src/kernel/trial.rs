@@ -156,6 +156,14 @@ impl Kernel {
             .filter(|group| trampolines && self.witness().is_some() && self.allows(group))
     }
 
+    /// The first hook of a group that must attach and does not, with the kernel's words.
+    pub(crate) fn refused(&self, group: &Group) -> Option<(&'static Hook, &str)> {
+        self.trials
+            .iter()
+            .filter(|trial| trial.group == group && !trial.hook.optional)
+            .find_map(|trial| Some((trial.hook, trial.result.as_ref().err()?.as_str())))
+    }
+
     /// The hooks of a group that attach.
     pub fn hooks(&self, group: &Group) -> impl Iterator<Item = &'static Hook> {
         self.trials
@@ -277,8 +285,8 @@ fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
             object::open(btf, layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
         match object::load(&mut ebpf, btf, &STATE.hooks[0]) {
             Ok(()) => {
-                let probe_read =
-                    u32::from(object::load(&mut ebpf, btf, &BIRTH_TIMER.hooks[0]).is_ok());
+                let timer = object::load(&mut ebpf, btf, &BIRTH_TIMER.hooks[0]);
+                let probe_read = probe_read & u32::from(timer.is_ok());
                 return Ok(Config {
                     probe_read,
                     all: 0,

@@ -219,24 +219,8 @@ impl Refusal {
 
 /// Refusals that say why themselves.
 fn known(facts: &Facts, error: &str) -> Option<(String, Option<String>)> {
-    let (reason, fix) = if error.starts_with(NO_TRACEFS) {
-        if facts.tracefs.is_some() && !facts.is_root {
-            (
-                "tracefs may be read by root only".to_owned(),
-                obtain(facts, &[Capability::DacReadSearch]),
-            )
-        } else {
-            (
-                format!(
-                    "tracefs is not mounted, and for tracer to mount it takes {}",
-                    Capability::SysAdmin
-                ),
-                format!(
-                    "mount -t tracefs none /sys/kernel/tracing on the host, or: {}",
-                    obtain(facts, &[Capability::SysAdmin])
-                ),
-            )
-        }
+    let (reason, fix) = if let Some(why) = error.strip_prefix(NO_TRACEFS) {
+        return Some(no_tracefs(facts, why));
     } else if error == NO_ADDRESS {
         (
             format!("/proc/kallsyms does not show the address of {TW_TIMER_HANDLER}"),
@@ -250,6 +234,41 @@ fn known(facts: &Facts, error: &str) -> Option<(String, Option<String>)> {
         return None;
     };
     Some((reason, Some(fix)))
+}
+
+/// Why tracefs was out of reach, which said `why`.
+fn no_tracefs(facts: &Facts, why: &str) -> (String, Option<String>) {
+    if facts.lockdown == Lockdown::Confidentiality {
+        return locked_down();
+    }
+    let (reason, fix) = if facts.has(Capability::SysAdmin) {
+        (
+            format!("tracefs can neither be read nor mounted{why}"),
+            "run a kernel built with CONFIG_FTRACE_SYSCALLS=y".to_owned(),
+        )
+    } else if facts.tracefs.is_some() && !facts.is_root {
+        (
+            "tracefs may be read by root only".to_owned(),
+            obtain(facts, &[Capability::DacReadSearch]),
+        )
+    } else {
+        let wanted = Capability::SysAdmin;
+        (
+            format!("tracefs is not mounted, and for tracer to mount it takes {wanted}"),
+            format!(
+                "mount -t tracefs none /sys/kernel/tracing on the host, or: {}",
+                obtain(facts, &[wanted])
+            ),
+        )
+    };
+    (reason, Some(fix))
+}
+
+fn locked_down() -> (String, Option<String>) {
+    (
+        "lockdown=confidentiality refuses perf tracepoints".to_owned(),
+        Some("boot with lockdown=integrity".to_owned()),
+    )
 }
 
 /// EPERM has many fathers; the likeliest comes first.
@@ -281,10 +300,7 @@ fn not_permitted(facts: &Facts, trial: &HookTrial, syscall: bool) -> (String, Op
         );
     }
     if syscall && facts.lockdown == Lockdown::Confidentiality {
-        return (
-            "lockdown=confidentiality refuses perf tracepoints".to_owned(),
-            Some("boot with lockdown=integrity".to_owned()),
-        );
+        return locked_down();
     }
     if syscall && !facts.has(Capability::SysAdmin) {
         return (
