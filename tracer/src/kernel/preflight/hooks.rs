@@ -318,6 +318,12 @@ fn not_permitted(facts: &Facts, trial: &HookTrial, syscall: bool) -> (String, Op
             ),
         );
     }
+    if trial.backend == "cgroup" {
+        return (
+            "it takes CAP_NET_ADMIN, and the host's cgroup namespace".to_owned(),
+            Some("run it as root, outside of a container".to_owned()),
+        );
+    }
     if trial.backend == "trampoline" {
         return (
             "this kernel refuses fentry/fexit programs although all capabilities are there"
