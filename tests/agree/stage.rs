@@ -181,6 +181,11 @@ fn assert_inferred(trace: &Trace, netns: u32, kinds: &BTreeSet<&str>) {
     let lines = trace.lines.iter().filter(|line| line["netns"] == netns);
     for line in lines {
         let inferred = kinds.contains(line["type"].as_str().unwrap());
+        // Where tasks are preempted within programs, an open may only be seen by what came of it.
+        let may_be = line["type"] == "opened" && trace.summary()["backend"]["witness"].is_string();
+        if may_be {
+            continue;
+        }
         assert_eq!(line["inferred"] == true, inferred, "{line}");
     }
 }

@@ -45,6 +45,16 @@ pub(crate) fn born(socket: &Socket, tuple: Tuple, substate: u8, flag: u32) {
     event.closer = closer::LOCAL;
     event.state = substate;
     if config!(all) != 0 {
+        if socket.established == 0 {
+            // Both the change that opened it and the one that began its end were skipped.
+            let mut opened = event;
+            opened.kind = kind::OPENED;
+            opened.closer = closer::UNKNOWN;
+            opened.state = 0;
+            opened.duration_ns = 0;
+            opened.flags |= flags::INFERRED;
+            send(opened);
+        }
         event.kind = kind::CLOSED;
         send(event);
     }

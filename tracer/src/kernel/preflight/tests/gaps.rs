@@ -70,7 +70,7 @@ fn a_refusal_of_ours_has_a_way_out() {
         (
             |f| {
                 f.is_root = false;
-                f.effective = without(Capability::DacReadSearch);
+                f.effective = without(Capability::DacReadSearch) & without(Capability::SysAdmin);
                 f.bounding = f.effective;
             },
             NO_TRACEFS,
