@@ -348,7 +348,7 @@ fn not_root() -> Result<(), Skip> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(CANNOT), "{said}");
     assert!(
-        said.contains("cannot trace here") && said.contains("root"),
+        said.contains("cannot trace") && said.contains("root"),
         "{said}"
     );
     assert!(output.stdout.is_empty(), "it was run all the same");

@@ -17,12 +17,12 @@ use super::failure::Failure;
 /// Exit code of a command that ended by a signal, less the signal's number.
 const BY_SIGNAL: i32 = 128;
 
-/// A process that waits for its exec().
+/// A process that waits for its exec(). Dropping it ends the process.
 pub(super) struct Held {
     pid: u32,
-    go: PipeWriter,
+    go: Option<PipeWriter>,
     told: PipeReader,
-    spawner: JoinHandle<io::Result<Child>>,
+    spawner: Option<JoinHandle<io::Result<Child>>>,
     name: String,
 }
 
@@ -80,9 +80,9 @@ impl Held {
         }
         Ok(Self {
             pid: u32::from_ne_bytes(pid),
-            go,
+            go: Some(go),
             told,
-            spawner,
+            spawner: Some(spawner),
             name,
         })
     }
@@ -98,8 +98,11 @@ impl Held {
     /// What refused: exit codes 125, 126 and 127 as env(1) has them.
     pub(super) fn release(mut self) -> Result<Child, Failure> {
         // A child that was killed meanwhile is waited for like any other.
-        self.go.write_all(&[0]).ok();
-        let error = match joined(self.spawner) {
+        if let Some(mut go) = self.go.take() {
+            go.write_all(&[0]).ok();
+        }
+        let spawner = self.spawner.take().expect("only this takes it");
+        let error = match joined(spawner) {
             Ok(child) => return Ok(child),
             Err(error) => error,
         };
@@ -111,6 +114,16 @@ impl Held {
             )));
         }
         Err(Failure::exec(&self.name, error))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.go.take());
+        // The child says that it gives up, and aborts with words of its own where nobody listens.
+        if let Some(spawner) = self.spawner.take() {
+            let _gave_up = joined(spawner);
+        }
     }
 }
 
