@@ -207,6 +207,7 @@ impl Probes {
             return Err(AttachError::Follow);
         }
         let groups = [
+            kernel.witness(),
             Some(&STATE),
             kernel.rescue(),
             kernel.connect(),
@@ -214,7 +215,6 @@ impl Probes {
             kernel.births(),
             kernel.ends().filter(|_| options.ends),
             Some(&FOLLOW).filter(|_| options.follow),
-            kernel.witness(),
             kernel.connect_again(),
         ];
         let config = configure(kernel, options);
@@ -233,7 +233,8 @@ impl Probes {
         };
         let mut ebpf = object::open(&kernel.btf, &kernel.layout, &config, &sizes)
             .map_err(AttachError::Open)?;
-        // State changes last: what they hand on to must be there when the first one comes. Within
+        // State changes last but for the witness: what they hand on to must be there when the first
+        // one comes, and an entry that the witness makes is for them to take away. Within
         // a group in order: programs run in the order they were attached.
         let hooks: Vec<&'static Hook> = groups
             .into_iter()
@@ -381,8 +382,8 @@ impl Probes {
     pub fn detach(&mut self) -> Result<(), AttachError> {
         self.misses = Some(self.misses());
         let mut hooks = std::mem::take(&mut self.attached);
-        // State changes first: a close seen when births no longer are would look like a reset.
-        hooks.sort_by_key(|hook| !STATE.hooks.contains(hook));
+        // The other way round: a close seen when births no longer are would look like a reset.
+        hooks.sort_by_key(|hook| (!WITNESS.hooks.contains(hook), !STATE.hooks.contains(hook)));
         for hook in hooks {
             object::unload(&mut self.ebpf, hook).map_err(|source| AttachError::Program {
                 hook: hook.target(),
