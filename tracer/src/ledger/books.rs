@@ -100,7 +100,7 @@ pub struct Ledger {
     pub(super) drift: Drift,
     failures: Failures,
     began_ns: Option<u64>,
-    now_ns: u64,
+    pub(super) now_ns: u64,
     ticked: u64,
 }
 

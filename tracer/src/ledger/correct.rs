@@ -6,8 +6,8 @@ before `began_ns` are in the dump, events after `ended_ns` are not, and those
 between are in it as far as the list shows, by cookie, and where it cannot (old
 kernels) are taken to be; by as many as there were of them in a pool, in
 this dump or the one before, ledger and list may differ without being called
-drift. What was folded before the dump came, although it happened after it, is
-taken back first and folded again afterwards.
+drift. What was folded before the dump came, although the dump does not have it,
+is taken back first and folded again afterwards.
 */
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ use super::fold::CLOSED_BY_US;
 use super::pool::{OwnerId, PoolId};
 use super::reconcile::{Listing, Look};
 use super::row::Row;
-use super::space::{Change, is_connected};
+use super::space::{Change, Space, is_connected};
 use crate::event::{Owner, TcpState};
 
 impl Ledger {
@@ -40,11 +40,15 @@ impl Ledger {
         let mut listings = self.listings(dump);
         self.make_room(dump, &mut listings);
 
+        changes.retain(|change| change.at_ns >= dump.began_ns);
+        let again = Again::of(&changes, dump, &self.spaces[&netns]);
         let mut within: HashMap<PoolId, u64> = HashMap::default();
-        for change in &changes {
-            if change.at_ns > dump.ended_ns {
+        // The newest first: what is taken back must not be looked for where it was before.
+        for (change, again) in changes.iter().zip(&again).rev() {
+            if *again != Again::No {
                 self.redo(change, !change.more);
-            } else if change.at_ns >= dump.began_ns {
+            }
+            if change.at_ns <= dump.ended_ns {
                 *within.entry(change.pool).or_default() += 1;
             }
         }
@@ -68,14 +72,53 @@ impl Ledger {
             self.holders += row.accounts.len() - accounts;
             self.drift.missed += (-drift).max(0).unsigned_abs();
             self.drift.left += drift.max(0).unsigned_abs();
-            row.look_ahead(dump.ended_ns, space.capacity(id), reusable(space, id));
         }
-        let mut met = Met::new(&changes, dump);
-        for change in changes.iter().filter(|one| one.at_ns >= dump.began_ns) {
-            self.go_on(change, dump, &mut met);
+        let mut looked = false;
+        for (change, again) in changes.iter().zip(again) {
+            if !looked && change.at_ns > dump.ended_ns {
+                self.look(netns, dump.ended_ns);
+                looked = true;
+            }
+            if again == Again::FromOpen {
+                let open = Change {
+                    state: TcpState::Established,
+                    ..*change
+                };
+                self.redo(&open, false);
+            }
+            if again != Again::No {
+                self.redo(change, change.more);
+            }
+        }
+        if !looked {
+            self.look(netns, dump.ended_ns);
         }
         changes.retain(|change| change.at_ns > dump.ended_ns);
+        self.mark(netns);
         self.spaces.entry(netns).or_default().keep_changes(changes);
+    }
+
+    /// Notes the levels a dump ended with. Not before all that happened meanwhile is in the books:
+    /// a list that took a while may have sockets together that never were.
+    fn look(&mut self, netns: u32, at_ns: u64) {
+        let space = self.spaces.entry(netns).or_default();
+        for id in &space.pools {
+            if let Some(row) = self.rows.get_mut(id) {
+                row.mark(at_ns);
+                row.sample(at_ns);
+                row.look_ahead(at_ns, space.capacity(id), reusable(space, id));
+            }
+        }
+    }
+
+    /// Notes the levels as they are now.
+    fn mark(&mut self, netns: u32) {
+        let space = self.spaces.entry(netns).or_default();
+        for id in &space.pools {
+            if let Some(row) = self.rows.get_mut(id) {
+                row.mark(self.now_ns);
+            }
+        }
     }
 
     /// Sorts what is listed by pool; what has no room is in that of all others.
@@ -144,40 +187,6 @@ impl Ledger {
         }
     }
 
-    /// Folds a change again that happened after the dump began, as far as the dump does not have it.
-    fn go_on(&mut self, change: &Change, dump: &Dump, met: &mut Met) {
-        let is_within = change.at_ns <= dump.ended_ns;
-        let space = self.spaces.entry(dump.namespace.inode).or_default();
-        let is_known = change.cookie.is_some() && space.lists_all();
-        let is_wait = WAITS.contains(&change.state);
-        let was_open = space.lists_open(change.cookie);
-        let redo = match (change.more, is_wait) {
-            // It opened.
-            (true, false) => !is_within || met.opens(change.cookie),
-            // An open one ended, which is told first by this or by its TIME_WAIT.
-            (false, false) => {
-                met.closes(change.cookie)
-                    || (was_open && met.ends(change.cookie))
-                    || !(was_open || is_within || is_known)
-            }
-            (true, true) => {
-                if was_open && met.ends(change.cookie) {
-                    let open = Change {
-                        state: TcpState::Established,
-                        ..*change
-                    };
-                    self.redo(&open, false);
-                }
-                !is_within || met.has_ended(change.cookie) || met.is_unlisted(change.cookie)
-            }
-            // A TIME_WAIT ended.
-            (false, true) => !is_within || met.is_listed(change.cookie),
-        };
-        if redo {
-            self.redo(change, change.more);
-        }
-    }
-
     /// Folds a change again, or takes it back.
     fn redo(&mut self, change: &Change, more: bool) {
         let Some(row) = self.rows.get_mut(&change.pool) else {
@@ -206,7 +215,57 @@ impl Ledger {
             row.open_account(change.owner, Owner::default(), &Arc::default())
                 .add(change.state);
         }
-        row.grew(change.at_ns);
+        row.used += 1;
+    }
+}
+
+/// Whether a change that happened after a dump began must be folded again when the dump is booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// The dump has it.
+    No,
+    /// It does not.
+    Yes,
+    /// It does not, and has the connection open, which nothing told of ending but this birth.
+    FromOpen,
+}
+
+impl Again {
+    /// Of each change, in order.
+    fn of(changes: &VecDeque<Change>, dump: &Dump, space: &Space) -> Vec<Self> {
+        let mut met = Met::new(changes, dump);
+        let of = |change| Self::one(change, dump, space, &mut met);
+        changes.iter().map(of).collect()
+    }
+
+    fn one(change: &Change, dump: &Dump, space: &Space, met: &mut Met) -> Self {
+        let is_within = change.at_ns <= dump.ended_ns;
+        let is_known = change.cookie.is_some() && space.lists_all();
+        let is_wait = WAITS.contains(&change.state);
+        let was_open = space.lists_open(change.cookie);
+        let lacks = match (change.more, is_wait) {
+            // It opened.
+            (true, false) => met.opens(change.cookie, is_within),
+            // An open one ended, which is told first by this or by its TIME_WAIT.
+            (false, false) => {
+                met.closes(change.cookie)
+                    || (was_open && met.ends(change.cookie))
+                    || !(was_open || is_within || is_known)
+            }
+            (true, true) => {
+                if was_open && met.ends(change.cookie) {
+                    met.waits(change.cookie);
+                    return Self::FromOpen;
+                }
+                let lacks = met.has_ended(change.cookie) || met.is_unlisted(change.cookie);
+                !is_within || (lacks && met.waits(change.cookie))
+            }
+            // A TIME_WAIT ended.
+            (false, true) => {
+                !is_within || met.is_listed(change.cookie) || met.is_over(change.cookie)
+            }
+        };
+        if lacks { Self::Yes } else { Self::No }
     }
 }
 
@@ -218,8 +277,9 @@ struct Met {
     changed: HashSet<u64>,
     /// Those it has as open, whose end was folded since.
     ended: HashSet<u64>,
-    /// Those it does not have, whose opening was folded since.
+    /// Those it does not have, whose opening, or birth as a TIME_WAIT, was folded since.
     opened: HashSet<u64>,
+    waiting: HashSet<u64>,
 }
 
 impl Met {
@@ -236,6 +296,7 @@ impl Met {
             changed,
             ended: HashSet::default(),
             opened: HashSet::default(),
+            waiting: HashSet::default(),
         }
     }
 
@@ -248,8 +309,13 @@ impl Met {
         cookie.is_some_and(|cookie| self.changed.contains(&cookie)) && !self.is_listed(cookie)
     }
 
-    fn opens(&mut self, cookie: Option<u64>) -> bool {
-        self.is_unlisted(cookie) && cookie.is_some_and(|cookie| self.opened.insert(cookie))
+    /// Whether the dump lacks an opening, which counts from now on.
+    fn opens(&mut self, cookie: Option<u64>, is_within: bool) -> bool {
+        let lacks = !is_within || self.is_unlisted(cookie);
+        match cookie {
+            Some(cookie) => lacks && self.opened.insert(cookie),
+            None => lacks,
+        }
     }
 
     fn closes(&mut self, cookie: Option<u64>) -> bool {
@@ -258,6 +324,14 @@ impl Met {
 
     fn ends(&mut self, cookie: Option<u64>) -> bool {
         cookie.is_some_and(|cookie| self.ended.insert(cookie))
+    }
+
+    fn waits(&mut self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.waiting.insert(cookie))
+    }
+
+    fn is_over(&mut self, cookie: Option<u64>) -> bool {
+        cookie.is_some_and(|cookie| self.waiting.remove(&cookie))
     }
 
     fn has_ended(&self, cookie: Option<u64>) -> bool {

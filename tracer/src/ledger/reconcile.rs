@@ -137,8 +137,7 @@ impl Row {
                 account.trend.clear();
             }
         }
-        self.recount(look.ended_ns);
-        self.sample(look.ended_ns);
+        self.recount();
         self.drift
     }
 

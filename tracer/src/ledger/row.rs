@@ -128,10 +128,16 @@ impl Row {
     /// One port more is held, as an account says.
     pub(super) fn grew(&mut self, at_ns: u64) {
         self.used += 1;
+        self.mark(at_ns);
+    }
+
+    /// Notes the level when it is higher than ever, or all there is.
+    pub(super) fn mark(&mut self, at_ns: u64) {
         if self.used > self.peak.0 {
             self.peak = (self.used, at_ns);
         }
-        if !self.reusable && self.ports.is_some_and(|ports| self.used >= ports) {
+        let is_full = |ports: u64| self.used >= ports && ports > 0;
+        if !self.reusable && self.ports.is_some_and(is_full) {
             self.ran_dry(at_ns);
         }
     }
@@ -172,22 +178,12 @@ impl Row {
     }
 
     /// Recounts after the accounts were changed as a whole.
-    pub(super) fn recount(&mut self, at_ns: u64) {
+    pub(super) fn recount(&mut self) {
         self.used = self
             .accounts
             .iter()
             .map(|(_, account)| account.states.total())
             .sum();
-        if self.used > self.peak.0 {
-            self.peak = (self.used, at_ns);
-        }
-        if !self.reusable
-            && self
-                .ports
-                .is_some_and(|ports| self.used >= ports && ports > 0)
-        {
-            self.ran_dry(at_ns);
-        }
     }
 
     /// TIME_WAITs and FIN_WAIT2 mini-sockets.

@@ -1,5 +1,6 @@
 /*! The books fed with made-up events and dumps. */
 
+mod dumps;
 mod forecasts;
 mod properties;
 mod scene;
