@@ -1,7 +1,6 @@
 /*! The command line: filters, durations, bad input, outputs that fail. */
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -12,7 +11,7 @@ use tracer::sandbox::{Process, SERVER_V4, Side};
 use tracer_ebpf::tcp_state;
 
 use crate::Scenario;
-use crate::trace::{Trace, Tracer, assert_each, program, sum};
+use crate::trace::{Trace, Tracer, assert_each, program, program_for_anybody, sum};
 use crate::world::{SOON, Skip, World, connect, server_v4};
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
@@ -126,13 +125,7 @@ fn all(manner: Manner, then: Then) -> Result<(World, Trace, u32, Report), Skip> 
     let mut client = world.client("client", &Work::Connect(work));
     let report = client.finish(SOON).unwrap();
     // A server that ends resets what still waits for its accept().
-    for state in [
-        tcp_state::ESTABLISHED,
-        tcp_state::FIN_WAIT1,
-        tcp_state::FIN_WAIT2,
-    ] {
-        world.wait_for(Side::Client, state, 0);
-    }
+    world.wait_until_over(Side::Client);
     server.release();
     server.wait(SOON).unwrap();
     let trace = tracer.stop();
@@ -257,14 +250,8 @@ fn not_root() -> Result<(), Skip> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Skip("only root can become nobody".to_owned()));
     }
-    // Where nobody may execute it.
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("tracer");
-    fs::copy(program(), &copy).unwrap();
-    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     for arguments in [vec!["watch"], vec!["demo", "churn"]] {
-        let mut command = Command::new(&copy);
+        let mut command = Command::new(program_for_anybody());
         command
             .args(&arguments)
             .current_dir("/")

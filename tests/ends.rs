@@ -244,8 +244,7 @@ fn killed(
     let tracer = Tracer::watch(&[])?;
     let _clients = connections(&world, &to);
     // Then nothing is under way any more, and nobody answers at the server's addresses.
-    world.wait_for(Side::Server, tcp_state::CLOSE_WAIT, 0);
-    world.wait_for(Side::Server, tcp_state::LAST_ACK, 0);
+    world.wait_until_over(Side::Server);
     server.release();
     server.wait(SOON).unwrap();
     kill(&world)?;

@@ -17,7 +17,7 @@ use self::conditions::{
     SYS_PTRACE, SYS_RESOURCE, SYSLOG, is_charged,
 };
 use self::machine::is_confidential;
-use self::story::{Program, Story, assert_refused, play};
+use self::story::{Story, assert_refused, play, run};
 use crate::Scenario;
 use crate::world::{Skip, World, connect, server_v4};
 
@@ -49,9 +49,8 @@ fn each_backend(
     conditions: &Conditions,
     mut judge: impl FnMut(&Story, &[&str]),
 ) -> Result<(), Skip> {
-    let program = Program::new();
     for options in BACKENDS {
-        let story = play(&program, &conditions.clone().options(options))?;
+        let story = play(&conditions.clone().options(options))?;
         judge(&story, options);
     }
     Ok(())
@@ -69,11 +68,10 @@ fn all_capabilities() -> Result<(), Skip> {
 
 /// One capability is missing: nothing is missed, or it is said which to get.
 fn without_each_capability() -> Result<(), Skip> {
-    let program = Program::new();
-    let trampolines = has_trampolines(&program);
+    let trampolines = has_trampolines();
     for capability in [SYS_PTRACE, SYS_ADMIN, SYSLOG] {
         let conditions = Conditions::without(&[capability]);
-        let story = play(&program, &conditions)?;
+        let story = play(&conditions)?;
         // An address is of use to timers only, and may be shown to anybody.
         if capability != SYSLOG {
             story.assert_said(&[capability.1]);
@@ -82,7 +80,7 @@ fn without_each_capability() -> Result<(), Skip> {
         }
     }
     // Without all of these nothing is missed, so without each.
-    let story = play(&program, &Conditions::without(&OF_NO_USE))?;
+    let story = play(&Conditions::without(&OF_NO_USE))?;
     for fact in ["processes", "namespaces"] {
         assert_eq!(story.fact(fact), "", "{story:#?}");
     }
@@ -92,18 +90,17 @@ fn without_each_capability() -> Result<(), Skip> {
     // CAP_SYS_ADMIN stands for both: they were split off it.
     for missing in [BPF, PERFMON] {
         let conditions = Conditions::without(&[missing, SYS_ADMIN]);
-        assert_refused(&program, &conditions, &[missing.1, "add: ["]);
+        assert_refused(&conditions, &[missing.1, "add: ["]);
     }
     Ok(())
 }
 
 /// What each capability adds to the least.
 fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
-    let program = Program::new();
     let confidential = is_confidential();
-    let trampolines = has_trampolines(&program);
+    let trampolines = has_trampolines();
     let least = [BPF, PERFMON];
-    let story = play(&program, &of(&least))?;
+    let story = play(&of(&least))?;
     story.assert_facts(&[
         ("state", &["tracepoint"]),
         ("rescue", &["tracepoint"]),
@@ -117,13 +114,13 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
     }
 
     // The names of programs.
-    let story = play(&program, &of(&[BPF, PERFMON, SYS_PTRACE]))?;
+    let story = play(&of(&[BPF, PERFMON, SYS_PTRACE]))?;
     assert_eq!(story.fact("processes"), "", "{story:#?}");
     story.assert_facts(&[("namespaces", &["own"])]);
 
     // The addresses of timers.
     let with_syslog = of(&[BPF, PERFMON, SYSLOG]).options(BACKENDS[1]);
-    let story = play(&program, &with_syslog)?;
+    let story = play(&with_syslog)?;
     let cookies = !story.said.contains("socket cookies");
     if !confidential && cookies {
         story.assert_facts(&[
@@ -135,7 +132,7 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
     // All that anything takes.
     let whole = [BPF, PERFMON, SYS_PTRACE, SYS_ADMIN, SYSLOG, DAC_READ_SEARCH];
     for options in BACKENDS {
-        let story = play(&program, &of(&whole).options(options))?;
+        let story = play(&of(&whole).options(options))?;
         assert_eq!(
             (story.fact("processes"), story.fact("namespaces")),
             ("", "")
@@ -151,8 +148,8 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
 }
 
 /// Whether this kernel has trampolines for who may do everything.
-fn has_trampolines(program: &Program) -> bool {
-    let doctor = program.run(&Conditions::best(), &["doctor", "-o", "json"]);
+fn has_trampolines() -> bool {
+    let doctor = run(&Conditions::best(), &["doctor", "-o", "json"]);
     doctor.lines().last().unwrap()["backend"] == "trampoline"
 }
 
@@ -165,22 +162,20 @@ fn least_of_a_user() -> Result<(), Skip> {
 }
 
 fn an_ordinary_user() -> Result<(), Skip> {
-    let program = Program::new();
     let words = ["CAP_BPF and CAP_PERFMON", "add: [BPF, PERFMON"];
-    assert_refused(&program, &Conditions::nobody(&[]), &words[1..]);
-    assert_refused(&program, &Conditions::only(&[]), &words[1..]);
-    let said = program.run(&Conditions::nobody(&[]), &["watch"]);
+    assert_refused(&Conditions::nobody(&[]), &words[1..]);
+    assert_refused(&Conditions::only(&[]), &words[1..]);
+    let said = run(&Conditions::nobody(&[]), &["watch"]);
     assert!(said.err.contains(words[0]), "{said:?}");
     Ok(())
 }
 
 fn no_btf() -> Result<(), Skip> {
-    let program = Program::new();
     let conditions = Conditions::best().hide("/sys/kernel/btf");
     let words = ["no /sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"];
-    assert_refused(&program, &conditions, &words);
+    assert_refused(&conditions, &words);
     // What needs no BPF works all the same.
-    let said = program.run(&conditions, &["snapshot", "-o", "json"]);
+    let said = run(&conditions, &["snapshot", "-o", "json"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(said.lines().last().unwrap()["type"], "summary");
     Ok(())
@@ -218,13 +213,12 @@ fn no_tracefs() -> Result<(), Skip> {
 
 /// A user's tracer that is shown no process but its own.
 fn hidden_processes() -> Result<(), Skip> {
-    let program = Program::new();
     let least = [BPF, PERFMON, SYSLOG, DAC_READ_SEARCH];
-    let story = play(&program, &Conditions::nobody(&least).hide_processes())?;
+    let story = play(&Conditions::nobody(&least).hide_processes())?;
     story.assert_facts(&[("processes", &["own"])]);
     story.assert_said(&["CAP_SYS_PTRACE"]);
     let least = [BPF, PERFMON, SYSLOG, SYS_PTRACE];
-    let story = play(&program, &Conditions::nobody(&least).hide_processes())?;
+    let story = play(&Conditions::nobody(&least).hide_processes())?;
     assert_eq!(story.fact("processes"), "", "{story:#?}");
     Ok(())
 }
@@ -232,33 +226,27 @@ fn hidden_processes() -> Result<(), Skip> {
 /// Before Linux 5.11 the maps are charged to it.
 fn little_locked_memory() -> Result<(), Skip> {
     const LITTLE: u64 = 64 << 10;
-    let program = Program::new();
     let unable = Conditions::without(&[SYS_RESOURCE]);
     if is_charged() {
         let conditions = unable.clone().memlock(LITTLE, LITTLE);
-        assert_refused(
-            &program,
-            &conditions,
-            &["RLIMIT_MEMLOCK", "ulimit -l unlimited"],
-        );
+        assert_refused(&conditions, &["RLIMIT_MEMLOCK", "ulimit -l unlimited"]);
         // May raise it: with the capability beyond the hard limit, without it up to there.
-        play(&program, &Conditions::best().memlock(LITTLE, LITTLE))?;
-        play(&program, &unable.memlock(LITTLE, ENOUGH))?;
+        play(&Conditions::best().memlock(LITTLE, LITTLE))?;
+        play(&unable.memlock(LITTLE, ENOUGH))?;
     } else {
-        play(&program, &unable.memlock(LITTLE, LITTLE))?;
-        play(&program, &Conditions::only(&[BPF, PERFMON]).memlock(0, 0))?;
+        play(&unable.memlock(LITTLE, LITTLE))?;
+        play(&Conditions::only(&[BPF, PERFMON]).memlock(0, 0))?;
     }
     Ok(())
 }
 
 fn snapshot() -> Result<(), Skip> {
-    let program = Program::new();
-    let said = program.run(&Conditions::without(&[SYS_PTRACE]), &["snapshot"]);
+    let said = run(&Conditions::without(&[SYS_PTRACE]), &["snapshot"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     for words in ["network namespace of", "open files of", "CAP_SYS_PTRACE"] {
         assert!(said.err.contains(words), "{words}: {said:?}");
     }
-    let said = program.run(
+    let said = run(
         &Conditions::without(&[SYS_PTRACE]),
         &["snapshot", "-o", "json"],
     );
@@ -269,7 +257,7 @@ fn snapshot() -> Result<(), Skip> {
     let netns = world.pair.inode(Side::Client).to_string();
     let _client = world.client("client", &connect(server_v4(), 1, Then::Keep));
     let arguments = ["snapshot", "--netns", &netns];
-    let said = program.run(&Conditions::without(&[SYS_ADMIN]), &arguments);
+    let said = run(&Conditions::without(&[SYS_ADMIN]), &arguments);
     assert!(said.err.contains("CAP_SYS_ADMIN"), "{said:?}");
     assert_eq!(said.code, Some(3), "{said:?}");
     Ok(())

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    let _for_anybody = trace::publish();
     let mut args = Arguments::from_args();
     // Each scenario has several processes busy at once already.
     args.test_threads.get_or_insert(2);

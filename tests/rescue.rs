@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tracer::kernel::preflight::Facts;
 use tracer::sandbox::workload::{Connect, Manner, Then, Work};
 use tracer::sandbox::{SERVER_V4, SILENT_V4, Settings, Side};
-use tracer_ebpf::tcp_state;
 
 use crate::Scenario;
 use crate::trace::{Trace, Tracer, assert_each, sum};
@@ -43,9 +42,9 @@ fn traced(world: &World, work: &Work, found: bool) -> Result<(Trace, u32, u64), 
     client.report(SOON).unwrap();
     client.release();
     client.wait(SOON).unwrap();
-    world.wait_for(Side::Client, tcp_state::ESTABLISHED, 0);
-    world.wait_for(Side::Client, tcp_state::LAST_ACK, 0);
-    world.wait_for(Side::Server, tcp_state::FIN_WAIT2, 0);
+    for side in [Side::Client, Side::Server] {
+        world.wait_until_over(side);
+    }
     let trace = tracer.stop();
     let number = |part: &str, field: &str| trace.summary()[part][field].as_u64().unwrap();
     let (rescued, unseen) = (number("recursion", "rescued"), number("lost", "unseen"));

@@ -12,7 +12,7 @@ use tracer::sandbox::Side;
 use tracer::sandbox::workload::{Connect, Manner, Report, Then, VERB, Work};
 
 use crate::Scenario;
-use crate::trace::program;
+use crate::trace::{program, program_for_anybody};
 use crate::world::{Skip, World, own_program, server_v4};
 
 pub(crate) mod process;
@@ -332,12 +332,7 @@ fn not_root() -> Result<(), Skip> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Skip("only root can become nobody".to_owned()));
     }
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("tracer");
-    fs::copy(program(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(&copy);
+    let mut command = Command::new(program_for_anybody());
     command
         .args(["run", "--", SHELL, "-c", "echo ran"])
         .stdin(Stdio::null())

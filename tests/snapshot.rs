@@ -1,8 +1,6 @@
 /*! A look without tracing, and the wait for pools to drain. */
 
-use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Output, Stdio};
 
@@ -14,7 +12,7 @@ use tracer::sandbox::{Process, Settings, Side};
 use tracer_ebpf::tcp_state;
 
 use crate::Scenario;
-use crate::trace::program;
+use crate::trace::{program, program_for_anybody};
 use crate::world::{SOON, Skip, World, server_v4};
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
@@ -124,16 +122,11 @@ fn an_ordinary_user() -> Result<(), Skip> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Skip("only root can become nobody".to_owned()));
     }
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("tracer");
-    fs::copy(program(), &copy).unwrap();
-    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     let world = World::with_ports(200)?;
     let _server = world.server(Manner::Echo);
     let _client = holder(&world, 40, Then::PingAndKeep);
     let look = || {
-        let mut command = Command::new(&copy);
+        let mut command = Command::new(program_for_anybody());
         command
             .args(["snapshot"])
             .current_dir("/")

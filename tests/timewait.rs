@@ -210,7 +210,9 @@ fn run(manner: Manner, then: Then) -> Result<(World, Trace, u32, u32), Skip> {
     client.wait(SOON).unwrap();
     server.release();
     server.wait(SOON).unwrap();
-    world.wait_for(Side::Client, tcp_state::ESTABLISHED, 0);
+    for side in [Side::Client, Side::Server] {
+        world.wait_until_over(side);
+    }
     let trace = tracer.stop();
     trace.assert_whole();
     let pids = (client.pid(), server.pid());

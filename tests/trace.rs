@@ -1,15 +1,19 @@
 /*! The tracer as a child process, and what it printed. */
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::world::{SOON, Skip};
 
@@ -23,6 +27,27 @@ const START: Duration = Duration::from_secs(180);
 /// The tracer to test.
 pub(crate) fn program() -> PathBuf {
     std::env::var_os("TRACER").map_or_else(|| env!("CARGO_BIN_EXE_tracer").into(), PathBuf::from)
+}
+
+/// A copy of it where anybody may execute it.
+static FOR_ANYBODY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Makes that copy, which goes with the folder. To be called while no other thread runs: a process
+/// that one forked meanwhile would keep the copy open for writing, and nobody could execute it.
+pub(crate) fn publish() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("tracer");
+    fs::copy(program(), &copy).unwrap();
+    for path in [folder.path(), &copy] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    FOR_ANYBODY.set(copy).unwrap();
+    folder
+}
+
+/// The tracer to test, for users who may not see where it was built.
+pub(crate) fn program_for_anybody() -> &'static Path {
+    FOR_ANYBODY.get().expect("it was published first")
 }
 
 /// A running `tracer watch -o json`, attached.

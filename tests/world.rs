@@ -9,6 +9,7 @@ use tracer::exit::NotAllowed;
 use tracer::host::sock_diag::{TcpSocket, tcp_sockets};
 use tracer::sandbox::workload::{Connect, Manner, Serve, Then, Work};
 use tracer::sandbox::{Pair, Process, SERVER_V4, SERVER_V6, Settings, Side};
+use tracer_ebpf::tcp_state;
 
 /// How long anything may take that should come at once: on an emulated machine, twenty times slower
 /// than a real one, that is a while.
@@ -67,6 +68,24 @@ impl World {
             *states.entry(socket.state).or_default() += 1;
         }
         states
+    }
+
+    /// Waits until every connection of a side is over, or a TIME_WAIT. That none is left in one
+    /// state does not say so: it may not have come to that state yet.
+    pub(crate) fn wait_until_over(&self, side: Side) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let mut states = self.states(side);
+            states.retain(|state, _| ![tcp_state::LISTEN, tcp_state::TIME_WAIT].contains(state));
+            if states.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the connections of {side:?} were never over, last: {states:?}"
+            );
+            std::thread::yield_now();
+        }
     }
 
     /// Waits until a side has exactly `count` sockets in `state`.

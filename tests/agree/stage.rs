@@ -8,7 +8,6 @@ use serde_json::Value;
 use tracer::kernel::hooks::{INFERRED, TRACEPOINT, TRAMPOLINE};
 use tracer::sandbox::workload::{Manner, Report, Work};
 use tracer::sandbox::{Process, Settings, Side};
-use tracer_ebpf::tcp_state;
 
 use super::story::{Story, assert_same};
 use crate::hooks::Doctor;
@@ -141,15 +140,7 @@ impl Stage {
     pub(super) fn leave(&mut self) {
         self.dismiss();
         for side in [Side::Client, Side::Server] {
-            for state in [
-                tcp_state::ESTABLISHED,
-                tcp_state::CLOSE_WAIT,
-                tcp_state::LAST_ACK,
-                tcp_state::FIN_WAIT1,
-                tcp_state::FIN_WAIT2,
-            ] {
-                self.world.wait_for(side, state, 0);
-            }
+            self.world.wait_until_over(side);
         }
     }
 

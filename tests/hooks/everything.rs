@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use tracer::sandbox::workload::{Bind, Manner, Then, Work};
 use tracer::sandbox::{CLIENT_V4, CLIENT_V6, SERVER_V4, SERVER_V6, Settings, Side};
-use tracer_ebpf::tcp_state;
 
 use crate::world::{SOON, Skip, World, connect, server_v4, server_v6};
 
@@ -80,7 +79,7 @@ pub(super) fn run() -> Result<(), Skip> {
         EXPIRED,
         0,
     );
-    world.wait_for(Side::Client, tcp_state::FIN_WAIT2, 0);
+    world.wait_until_over(Side::Client);
     silent.release();
     silent.wait(SOON).unwrap();
     let _server = world.server(Manner::Echo);

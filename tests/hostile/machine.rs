@@ -11,7 +11,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::conditions::{BPF, Conditions, PERFMON};
-use super::story::Program;
 use super::{SEEN, each_backend, has_trampolines};
 use crate::Scenario;
 use crate::world::Skip;
@@ -128,7 +127,7 @@ fn lockdown() -> Result<(), Skip> {
             story.assert_facts(&[("connect", SEEN), ("bind", SEEN)]);
         }),
         "confidentiality" => {
-            let trampolines = has_trampolines(&Program::new());
+            let trampolines = has_trampolines();
             each_backend(&Conditions::best(), |story, options| {
                 if trampolines && options.is_empty() {
                     let exact: &[&str] = &["trampoline"];

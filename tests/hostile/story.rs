@@ -6,19 +6,16 @@ A fact comes exact, or it is inferred and every line of it says so, or it is mis
 left to guess: `backend` of the summary, the words before the stream and `doctor` all name it.
 */
 
-use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tracer::sandbox::workload::{Bind, Connect, Manner, Work};
 use tracer::sandbox::{FOREIGN_V4, SERVER_V4, Side};
 use tracer_ebpf::tcp_state;
 
 use super::conditions::Conditions;
-use crate::trace::{Trace, Tracer, assert_each, program, sum};
+use crate::trace::{Trace, Tracer, assert_each, program_for_anybody, sum};
 use crate::world::{SOON, Skip, World, own_program, server_v4};
 
 /// Source ports there are: so many connections become TIME_WAITs.
@@ -30,43 +27,27 @@ const FAILED: u64 = 50;
 /// bind() calls that fail.
 const BINDS: u64 = 3;
 
-/// A tracer where anybody may execute it.
-pub(crate) struct Program {
-    folder: TempDir,
+/// The tracer under these conditions.
+fn command(conditions: &Conditions, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program_for_anybody());
+    command.args(arguments).stdin(Stdio::null());
+    conditions.impose(&mut command);
+    command
 }
 
-impl Program {
-    pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let copy = folder.path().join("tracer");
-        fs::copy(program(), &copy).unwrap();
-        for path in [folder.path(), &copy] {
-            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
-        }
-        Self { folder }
-    }
-
-    fn command(&self, conditions: &Conditions, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.folder.path().join("tracer"));
-        command.args(arguments).stdin(Stdio::null());
-        conditions.impose(&mut command);
-        command
-    }
-
-    /// Runs it to its end.
-    pub(crate) fn run(&self, conditions: &Conditions, arguments: &[&str]) -> Said {
-        let output = self.command(conditions, arguments).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = Said {
-            code: output.status.code(),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        };
-        assert_no_bare_errno(&said.out);
-        // What a file's refusal is called by the kernel may stand beside what it means.
-        assert!(!said.err.contains("panicked"), "{}", said.err);
-        said
-    }
+/// Runs it to its end.
+pub(crate) fn run(conditions: &Conditions, arguments: &[&str]) -> Said {
+    let output = command(conditions, arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = Said {
+        code: output.status.code(),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    };
+    assert_no_bare_errno(&said.out);
+    // What a file's refusal is called by the kernel may stand beside what it means.
+    assert!(!said.err.contains("panicked"), "{}", said.err);
+    said
 }
 
 /// How a tracer ended.
@@ -103,19 +84,19 @@ fn assert_no_bare_errno(words: &str) {
 
 /// Asserts that nothing can be traced under these conditions, and that `watch` and `doctor` say so
 /// with each of `words`.
-pub(crate) fn assert_refused(program: &Program, conditions: &Conditions, words: &[&str]) {
-    let said = program.run(conditions, &["watch", "--duration", "1s"]);
+pub(crate) fn assert_refused(conditions: &Conditions, words: &[&str]) {
+    let said = run(conditions, &["watch", "--duration", "1s"]);
     assert_eq!(said.code, Some(3), "{conditions:?}: {said:?}");
     assert_eq!(said.out, "", "{conditions:?}");
     assert_eq!(said.err.lines().count(), 1, "one sentence: {said:?}");
     assert_no_bare_errno(&said.err);
-    let doctor = program.run(conditions, &["doctor"]);
+    let doctor = run(conditions, &["doctor"]);
     assert_eq!(doctor.code, Some(3), "{conditions:?}: {doctor:?}");
     for word in words {
         assert!(said.err.contains(word), "{word}: {said:?}");
         assert!(doctor.out.contains(word), "{word}: {}", doctor.out);
     }
-    let checks = program.run(conditions, &["doctor", "-o", "json"]).lines();
+    let checks = run(conditions, &["doctor", "-o", "json"]).lines();
     assert_eq!(checks.last().unwrap()["can_trace"], false);
     let missing = checks.iter().filter(|line| line["status"] == "missing");
     assert!(missing.clone().count() > 0, "{checks:?}");
@@ -175,12 +156,12 @@ impl Story {
 }
 
 /// Plays the workload to a tracer that must be able to trace.
-pub(crate) fn play(program: &Program, conditions: &Conditions) -> Result<Story, Skip> {
+pub(crate) fn play(conditions: &Conditions) -> Result<Story, Skip> {
     let world = World::with_ports(PORTS)?;
     let _server = world.server(Manner::Echo);
     let mut arguments = vec!["watch", "-o", "json"];
     arguments.extend(conditions.tracer_options());
-    let tracer = Tracer::start(program.command(conditions, &arguments))
+    let tracer = Tracer::start(command(conditions, &arguments))
         .unwrap_or_else(|Skip(refused)| panic!("{conditions:?}: {refused}"));
     let work = Connect::new(server_v4(), 1000).stop_after(FAILED);
     let mut culprit = world.client("culprit", &Work::Connect(work));
@@ -208,7 +189,7 @@ pub(crate) fn play(program: &Program, conditions: &Conditions) -> Result<Story, 
         summary: trace.summary().clone(),
         said: trace.said.clone(),
         doctor: match conditions.tracer_options() {
-            [] => Some(doctor(program, conditions)),
+            [] => Some(doctor(conditions)),
             _ => None,
         },
     };
@@ -218,8 +199,8 @@ pub(crate) fn play(program: &Program, conditions: &Conditions) -> Result<Story, 
 }
 
 /// What `doctor` calls inferred or unknown, in one line; it must be able to trace.
-fn doctor(program: &Program, conditions: &Conditions) -> String {
-    let doctor = program.run(conditions, &["doctor", "-o", "json"]);
+fn doctor(conditions: &Conditions) -> String {
+    let doctor = run(conditions, &["doctor", "-o", "json"]);
     assert_eq!(doctor.code, Some(0), "{conditions:?}: {doctor:?}");
     let lines = doctor.lines();
     let summary = lines.last().unwrap();
