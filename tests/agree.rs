@@ -291,7 +291,7 @@ fn expires(stage: &mut Stage) -> Check {
         let report = stage.act("waiting", &connect(to, 20, Then::Close));
         assert_eq!(report.connected, 20);
     }
-    stage.settle(tcp_state::FIN_WAIT2, 0);
+    stage.expire();
     Box::new(move |told| {
         for trace in [told.trampoline, told.tracepoint] {
             let ends = trace.of("time_wait_end", told.client);

@@ -136,6 +136,11 @@ impl Stage {
         self.world.wait_for(Side::Client, state, count);
     }
 
+    /// Waits until the client's side has nothing but TIME_WAITs.
+    pub(super) fn expire(&self) {
+        self.world.wait_until_over(Side::Client);
+    }
+
     /// Ends the server and waits until no connection is open or closing.
     pub(super) fn leave(&mut self) {
         self.dismiss();

@@ -2,11 +2,12 @@
 
 use anyhow::Context as _;
 
+use crate::host::cost;
 use crate::host::dump::{snapshot, sockets};
 use crate::host::process::Identities;
 use crate::ledger::{Feed, Ledger, Limits};
 use crate::stream::books::Books;
-use crate::stream::survey::{Ask, Survey};
+use crate::stream::survey::{Ask, Reading, Survey};
 
 /// Opens the books on these namespaces, or on all, for the events that `feed` names; `partial` when
 /// the kernel side leaves some of them out.
@@ -16,6 +17,7 @@ use crate::stream::survey::{Ask, Survey};
 pub fn open(feed: Feed, namespaces: &[u32], partial: bool) -> anyhow::Result<Books> {
     let mut people = Identities::new();
     let survey = Survey::start(move |what: &Ask| {
+        let before = cost::spent();
         let only = Some(what.namespaces.as_slice()).filter(|only| !only.is_empty());
         let seen = if what.owners {
             snapshot(only, &mut people)
@@ -25,7 +27,10 @@ pub fn open(feed: Feed, namespaces: &[u32], partial: bool) -> anyhow::Result<Boo
         for missed in seen.missed.iter() {
             log::debug!("{missed}");
         }
-        seen.dumps
+        Reading {
+            dumps: seen.dumps,
+            cost: cost::spent() - before,
+        }
     })
     .context("cannot start the thread that lists sockets")?;
     Ok(Books::new(

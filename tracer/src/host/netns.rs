@@ -20,6 +20,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::cost;
+
 /// What could not be done with a network namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
@@ -196,11 +198,13 @@ fn on_own_thread<T: Send>(
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("tracer-netns".to_owned())
-            .spawn_scoped(scope, f)
+            .spawn_scoped(scope, || (f(), cost::spent()))
             .map_err(NetnsError::Thread)?;
-        thread
+        let (result, spent) = thread
             .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        cost::add(spent);
+        result
     })
 }
 

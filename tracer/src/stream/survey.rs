@@ -22,18 +22,22 @@ pub struct Ask {
 /// Shortest time between two readings.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// A reading may take one part in this many of the time,
+/// A reading may take one part in this many of a processor's time,
 const SHARE: u32 = 200;
 
 /// unless readings were then further apart than this: without news for so long, no growth shows.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// What a reading may take of the time at most, for that.
+/// What a reading may take of that time at most, for that.
 const MOST: u32 = 20;
 
-struct Reading {
-    dumps: Vec<Dump>,
-    took: Duration,
+/// What was read.
+#[derive(Debug)]
+pub struct Reading {
+    /// The lists, those left out that could not be read.
+    pub dumps: Vec<Dump>,
+    /// What it cost in processor time, whatever time passed.
+    pub cost: Duration,
 }
 
 /// A reader on its thread. It ends when this is dropped and its last reading is over.
@@ -45,23 +49,18 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Starts the thread; `read` reads, and leaves out what it cannot.
+    /// Starts the thread on which `read` reads.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(
-        mut read: impl FnMut(&Ask) -> Vec<Dump> + Send + 'static,
-    ) -> std::io::Result<Self> {
+    pub fn start(mut read: impl FnMut(&Ask) -> Reading + Send + 'static) -> std::io::Result<Self> {
         let (ask, asked) = channel::<Ask>();
         let (tell, answers) = channel();
         thread::Builder::new()
             .name("survey".into())
             .spawn(move || {
                 for what in asked {
-                    let began = Instant::now();
-                    let dumps = read(&what);
-                    let took = began.elapsed();
-                    if tell.send(Reading { dumps, took }).is_err() {
+                    if tell.send(read(&what)).is_err() {
                         return;
                     }
                 }
@@ -103,25 +102,25 @@ impl Survey {
 
     fn taken(&mut self, reading: Reading) -> Vec<Dump> {
         self.waiting = false;
-        self.next = Instant::now() + pause(reading.took);
+        self.next = Instant::now() + pause(reading.cost);
         reading.dumps
     }
 }
 
-/// The time to leave after a reading that took so long.
-fn pause(took: Duration) -> Duration {
-    (took * SHARE).min(LONGEST.max(took * MOST)).max(SHORTEST)
+/// The time to leave after a reading of this cost.
+fn pause(cost: Duration) -> Duration {
+    (cost * SHARE).min(LONGEST.max(cost * MOST)).max(SHORTEST)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Ask, Survey, pause};
+    use super::{Ask, Reading, Survey, pause};
 
     #[test]
     fn readings_cost_little_but_do_not_stay_away() {
-        let pause = |took_ms| pause(Duration::from_millis(took_ms)).as_millis();
+        let pause = |cost_ms| pause(Duration::from_millis(cost_ms)).as_millis();
         assert_eq!(pause(1), 1_000);
         assert_eq!(pause(20), 4_000);
         assert_eq!(pause(300), 10_000);
@@ -133,7 +132,10 @@ mod tests {
         let (tell, told) = std::sync::mpsc::channel();
         let mut survey = Survey::start(move |what| {
             tell.send(what.clone()).unwrap();
-            Vec::new()
+            Reading {
+                dumps: Vec::new(),
+                cost: Duration::ZERO,
+            }
         })
         .unwrap();
         assert!(survey.is_due());
