@@ -53,6 +53,10 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Each scenario has several processes busy at once already.
     args.test_threads.get_or_insert(2);
+    // As `--skip`, for who cannot change the arguments.
+    let skip = std::env::var("E2E_SKIP").unwrap_or_default();
+    args.skip
+        .extend(skip.split_terminator(',').map(str::to_owned));
     let scenarios = [
         ("sandbox", sandbox::SCENARIOS),
         ("connect", connect::SCENARIOS),

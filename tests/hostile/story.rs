@@ -31,6 +31,8 @@ const BINDS: u64 = 3;
 fn command(conditions: &Conditions, arguments: &[&str]) -> Command {
     let mut command = Command::new(program_for_anybody());
     command.args(arguments).stdin(Stdio::null());
+    // Each backend is tried here, whatever all others of this run are told.
+    command.env_remove("TRACER_BACKEND");
     conditions.impose(&mut command);
     command
 }

@@ -52,6 +52,10 @@ const TESTS: &str = "e2e";
 /// The variable that chooses the backend of every tracer a guest runs.
 const BACKEND: &str = "TRACER_BACKEND";
 
+/// The variable that leaves out areas which try each backend by themselves: where a kernel boots
+/// once for each, once is enough.
+const ONCE: &str = "E2E_SKIP=agree::,hostile::";
+
 /// What to boot and what to run in it.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -230,10 +234,7 @@ fn all(
                         1 => String::new(),
                         _ => format!("{name} | "),
                     };
-                    let environment = match backend {
-                        Backend::Auto => vec![],
-                        chosen => vec![format!("{BACKEND}={chosen}")],
-                    };
+                    let environment = environment(runs, kernel, backend);
                     let boot = Boot {
                         kernel: &kernel.image,
                         initramfs: image,
@@ -267,6 +268,25 @@ fn all(
     });
     let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(ended.into_values().collect())
+}
+
+/// Variables for a guest: its backend, and to leave out what another one runs anyway.
+fn environment(
+    runs: &[(&(Kernel, PathBuf), Backend)],
+    kernel: &Kernel,
+    backend: Backend,
+) -> Vec<String> {
+    if backend == Backend::Auto {
+        return Vec::new();
+    }
+    let mut environment = vec![format!("{BACKEND}={backend}")];
+    let again = runs
+        .iter()
+        .any(|((other, _), by)| *by == Backend::Trampoline && other.release == kernel.release);
+    if again && backend == Backend::Tracepoint {
+        environment.push(ONCE.to_owned());
+    }
+    environment
 }
 
 /// Builds what the guest runs.
