@@ -13,7 +13,7 @@ use tracer::sandbox::Side;
 
 use crate::Scenario;
 use crate::trace::Tracer;
-use crate::world::{SOON, Skip, World, server_v4};
+use crate::world::{SOON, Skip, World, look_away, server_v4};
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("interrupt", interrupt),
@@ -49,7 +49,7 @@ fn assert_unloaded(programs: &BTreeSet<u32>) {
             return;
         }
         assert!(Instant::now() < deadline, "still loaded: {left:#?}");
-        std::thread::yield_now();
+        look_away();
     }
 }
 

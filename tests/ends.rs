@@ -27,7 +27,9 @@ use checks::{assert_ends, assert_no_drift, assert_pools, connection, sight};
 
 use crate::Scenario;
 use crate::trace::{Tracer, assert_each};
-use crate::world::{SOON, Skip, World, connect, find, own_program, server_v4, server_v6};
+use crate::world::{
+    SOON, Skip, World, connect, find, look_away, own_program, server_v4, server_v6,
+};
 
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("expired", expired),
@@ -106,7 +108,7 @@ fn wait_until_old(world: &World, count: usize) {
         .any(|socket| is_young(socket.left_ms))
     {
         assert!(Instant::now() < deadline, "a TIME_WAIT stays young");
-        std::thread::yield_now();
+        look_away();
     }
 }
 
@@ -368,7 +370,7 @@ fn visit(to: SocketAddr) {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::AddrNotAvailable, "{error}");
                 assert!(Instant::now() < deadline, "the port does not get free");
-                std::thread::yield_now();
+                look_away();
             }
         }
     }

@@ -25,7 +25,7 @@ use tracer_ebpf::tcp_state;
 use crate::Scenario;
 use crate::findings::{alarms, assert_verdict, last_verdict, number, pool, verdicts};
 use crate::trace::{Trace, Tracer, assert_each, sum};
-use crate::world::{SOON, Skip, World, own_program};
+use crate::world::{SOON, Skip, World, look_away, own_program};
 use acts::Act;
 pub(crate) use acts::from_args;
 use broker::Broker;
@@ -81,7 +81,7 @@ fn settled(world: &World) -> Vec<TcpSocket> {
             return sockets;
         }
         assert!(Instant::now() < deadline, "never settled: {sockets:?}");
-        std::thread::yield_now();
+        look_away();
     }
 }
 

@@ -13,6 +13,9 @@ use crate::sandbox::{Pair, Process, Side};
 /// Longest time the client may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Time between two looks at what the client holds: the connections need the processor.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// What is known without tracing.
 pub(super) struct Known {
     /// What the client counted itself.
@@ -51,7 +54,7 @@ pub(super) fn drive(
                     capacity: range.ports(),
                 });
             }
-            thread::yield_now();
+            thread::sleep(LOOK_EVERY);
         }
     })();
     (known, client)
