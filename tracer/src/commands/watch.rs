@@ -18,7 +18,6 @@ use crate::host::process::Identities;
 use crate::host::sock_diag::tcp_sockets_of;
 use crate::kernel::preflight::{self, Facts};
 use crate::kernel::probes::{Options, Probes};
-use crate::kernel::trial;
 use crate::ledger::Feed;
 use crate::source::{About, Live, OutOfReach, Source as _, Survey};
 use crate::stream::filter::Filter;
@@ -99,8 +98,7 @@ async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> 
 /// [`NotAllowed`]: crate::exit::NotAllowed
 pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
     let refused = |error| preflight::cannot_trace(&Facts::read(), &error);
-    let kernel = trial::run(options.backend).map_err(refused)?;
-    let probes = Probes::attach_to(&kernel, options).map_err(refused)?;
+    let (probes, kernel) = Probes::attach(options).map_err(refused)?;
     let mut facts = Facts::of_this_process();
     let mut backend = probes.backend().clone();
     if preflight::has_hook_gaps(&kernel, &backend, options.ends) {

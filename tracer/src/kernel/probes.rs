@@ -172,20 +172,27 @@ pub struct Misses {
 }
 
 impl Probes {
-    /// Tries what the kernel allows, then loads and attaches.
+    /// Loads and attaches the best the kernel allows, and says what that is.
     ///
     /// # Errors
     /// What refused; nothing stays attached then.
-    pub fn attach(options: &Options) -> Result<Self, AttachError> {
-        let kernel = trial::run(options.backend)?;
-        Self::attach_to(&kernel, options)
+    pub fn attach(options: &Options) -> Result<(Self, Kernel), AttachError> {
+        let hoped = trial::hope(options.backend)?;
+        match Self::attach_to(&hoped, options) {
+            Ok(probes) => Ok((probes, hoped)),
+            Err(error) => {
+                log::debug!(
+                    "not every hook attaches, so each is tried: {}",
+                    chain(&error)
+                );
+                let kernel = trial::run(options.backend)?;
+                Ok((Self::attach_to(&kernel, options)?, kernel))
+            }
+        }
     }
 
-    /// Loads and attaches what a trial found to work.
-    ///
-    /// # Errors
-    /// What refused; nothing stays attached then.
-    pub fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
+    /// Loads and attaches what was hoped for, or a trial found to work.
+    fn attach_to(kernel: &Kernel, options: &Options) -> Result<Self, AttachError> {
         if options.backend == Choice::Trampoline
             && let Some(trial) = kernel.lacks_trampoline()
         {

@@ -2,6 +2,10 @@
 Which hooks this kernel lets us have: every program is loaded and attached once,
 with maps of the least size, and taken out again. Versions are never asked:
 kernels are patched, configured and locked down.
+
+To try them all takes longer than all that follows, and most kernels have every
+hook of one backend: who is to trace hopes for those first ([`hope`]), and tries
+them ([`run`]) when that was in vain.
 */
 
 use std::path::Path;
@@ -10,7 +14,7 @@ use aya::{Btf, programs::ProgramError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 
-use super::btf::VMLINUX;
+use super::btf::{self, VMLINUX};
 use super::hooks::{
     BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL,
     CONNECT_TRAMPOLINE, END_DESTRUCTOR, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind,
@@ -75,8 +79,22 @@ pub struct Kernel {
 /// # Errors
 /// When state changes cannot be traced here: without them there is nothing to report.
 pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
+    look(choice, false)
+}
+
+/// Takes every hook for good that nothing speaks against, and for each fact the best way alone.
+/// Attaching shows whether that is so.
+///
+/// # Errors
+/// As [`run`].
+pub fn hope(choice: Choice) -> Result<Kernel, AttachError> {
+    look(choice, true)
+}
+
+fn look(choice: Choice, hopes: bool) -> Result<Kernel, AttachError> {
     raise_memory_limit();
-    let offsets = layout::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
+    let types = btf::Btf::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
+    let offsets = layout::from_btf(&types);
     if let Some(field) = offsets
         .missing
         .iter()
@@ -87,29 +105,40 @@ pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
     let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
     let layout = offsets.layout;
     let mut config = features(&btf, &layout)?;
-    config.tw_timer_handler =
-        kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address);
     let preemptible = is_preemptible();
     let mut trials = Vec::new();
-    let mut ebpf =
-        object::open(&btf, &layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
+    let mut ebpf = None;
+    let mut handler = None;
     for group in GROUPS {
         // A trial costs the kernel some tens of ms: a spare way is tried where it is needed.
         let has_better = GROUPS
             .iter()
             .take_while(|better| *better != group)
             .any(|better| {
-                (better.fact, better.backend) == (group.fact, group.backend)
+                better.fact == group.fact
+                    && (hopes || better.backend == group.backend)
                     && works(&trials, better)
             });
         let needless = !preemptible && (*group == WITNESS || *group == CONNECT_AGAIN);
         if has_better || needless {
             continue;
         }
+        if is_timer(group) {
+            // Two hundred thousand lines to look through.
+            config.tw_timer_handler = *handler.get_or_insert_with(|| {
+                kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address)
+            });
+        }
         for hook in group.hooks.iter().filter(|hook| is_needed(hook, &config)) {
-            let result = match refused_by_us(group, hook, choice, &config, &offsets.missing) {
-                Some(reason) => Err(reason),
-                None => one(&mut ebpf, &btf, hook),
+            let refused = refused_by_us(group, hook, choice, &config, &offsets.missing);
+            let result = match (refused, &mut ebpf) {
+                (Some(reason), _) => Err(reason),
+                (None, _) if hopes => known(&types, hook),
+                (None, Some(ebpf)) => one(ebpf, &btf, hook),
+                (None, none) => {
+                    let opened = object::open(&btf, &layout, &config, &Sizes::TRIAL);
+                    one(none.insert(opened.map_err(AttachError::Open)?), &btf, hook)
+                }
             };
             trials.push(Trial {
                 group,
@@ -343,11 +372,10 @@ fn refused_by_us(
     if choice == Choice::Trampoline && is_given_by_trampolines(group) {
         return Some("not tried: the trampoline backend was asked for".to_owned());
     }
-    let timer = *group == BIRTH_TIMER || *group == END_TIMER;
-    if timer && config.tw_timer_handler == 0 {
+    if is_timer(group) && config.tw_timer_handler == 0 {
         return Some(NO_ADDRESS.to_owned());
     }
-    if timer && config.probe_read == 0 {
+    if is_timer(group) && config.probe_read == 0 {
         return Some(NO_PROBE_READ.to_owned());
     }
     if *group == BIRTH_TIMER && config.socket_cookie == 0 {
@@ -364,6 +392,25 @@ fn refused_by_us(
         .iter()
         .find(|need| missing.contains(need))
         .map(|need| format!("the kernel's BTF lacks {need}"))
+}
+
+/// Whether the group looks at timers, of which it must know those of TIME_WAITs.
+fn is_timer(group: &Group) -> bool {
+    *group == BIRTH_TIMER || *group == END_TIMER
+}
+
+/// Nothing, but for a hook that may be missing whether this kernel has its place.
+fn known(types: &btf::Btf, hook: &Hook) -> Result<(), String> {
+    let target = hook.target();
+    let is_known = match hook.kind {
+        Kind::TpBtf => types.has_tracepoint(target),
+        Kind::Fentry | Kind::Fexit => types.has_function(target),
+        Kind::Syscall | Kind::CgroupConnect | Kind::CgroupRelease => true,
+    };
+    if hook.optional && !is_known {
+        return Err(format!("the kernel's BTF lacks {target}"));
+    }
+    Ok(())
 }
 
 /// Whether this is the tracepoints' way to a fact that trampolines give too.
