@@ -1,12 +1,14 @@
 /*! The only folder that knows aya: load, attach, drain, and what the kernel allows. */
 
 pub mod btf;
+mod features;
 pub mod hooks;
 pub mod kallsyms;
 pub mod layout;
 pub mod object;
 pub mod preflight;
 pub mod probes;
+pub mod refusal;
 mod surprise;
 mod tracefs;
 pub mod trial;

@@ -9,8 +9,7 @@ version or a user id.
 use serde::Serialize;
 
 use crate::exit::NotAllowed;
-use crate::kernel::probes::AttachError;
-use crate::kernel::trial::chain;
+use crate::kernel::refusal::{AttachError, chain};
 
 mod capabilities;
 mod facts;

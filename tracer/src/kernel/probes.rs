@@ -9,8 +9,8 @@ programs out.
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
-use aya::{BtfError, Ebpf, EbpfError, programs::ProgramError};
 use tracer_ebpf::{
     COUNTERS, Config, Counter, Destination, Event, FailureCount, FailureKey, MAX_DESTINATIONS,
     Socket, births, connect_exit, names,
@@ -21,8 +21,9 @@ use super::hooks::{
     Group, Hook, INFERRED, Kind, NONE, RESCUE, STATE, WITNESS,
 };
 use super::object::{self, Sizes};
-use super::trial::{self, Choice, Kernel, chain, words};
-use super::{btf, surprise, tracefs};
+use super::refusal::{AttachError, chain};
+use super::trial::{Choice, Kernel};
+use super::{surprise, tracefs};
 
 /// Failure samples the kernel side sends per second and processor at most.
 const SAMPLES_PER_SECOND: u64 = 50;
@@ -81,71 +82,6 @@ impl Default for Options {
     }
 }
 
-/// Why nothing is traced. Each says what was tried and what refused it.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The kernel's types are not to be had.
-    #[error("cannot read the kernel's BTF for struct offsets")]
-    Layout(#[source] btf::BtfError),
-    /// The kernel's types are not to be had for the loader.
-    #[error("cannot read the kernel's BTF")]
-    Btf(#[source] BtfError),
-    /// The kernel's types lack a member.
-    #[error(
-        "the kernel's BTF has no member for {0}: this kernel was built without IPv4 or its layout is unknown"
-    )]
-    Member(&'static str),
-    /// The object's maps could not be made.
-    #[error("cannot create the maps of the kernel programs: {}", chain(.0))]
-    Open(EbpfError),
-    /// A program was refused.
-    #[error("the kernel refused the program for {hook}: {}", words(.reason))]
-    Program {
-        /// The tracepoint or function.
-        hook: &'static str,
-        /// What the kernel said; in the message, without the verifier's log.
-        reason: Box<ProgramError>,
-    },
-    /// The trial of a hook that nothing can be traced without failed.
-    #[error("the kernel refused the program for {hook}: {words}")]
-    Refused {
-        /// The tracepoint or function.
-        hook: &'static str,
-        /// What the kernel said.
-        words: String,
-    },
-    /// tracefs could not be reached although the trial did.
-    #[error("cannot reach tracefs")]
-    Tracefs(#[source] std::io::Error),
-    /// A map could not be filled or read.
-    #[error("cannot use the map {name}")]
-    Map {
-        /// Name of the map.
-        name: &'static str,
-        /// What the kernel said.
-        source: Box<MapError>,
-    },
-    /// More destinations than the kernel side compares.
-    #[error("{0} destinations were given, the kernel side compares at most {MAX_DESTINATIONS}")]
-    Destinations(usize),
-    /// Children cannot be traced.
-    #[error("the kernel refused the programs that follow the children of a process")]
-    Follow,
-    /// The trampolines that were asked for are not to be had.
-    #[error(
-        "--backend trampoline was asked for and the kernel refused {hook}: {reason}; leave it out, and what this kernel has is used"
-    )]
-    Trampoline {
-        /// Its place.
-        hook: &'static str,
-        /// The kernel's words.
-        reason: String,
-    },
-    /// No hook at all was tried.
-    #[error("the kernel refused every program")]
-    NoHook,
-}
-
 /// Programs in the kernel, and the maps they fill.
 pub struct Probes {
     ebpf: Ebpf,
@@ -177,18 +113,22 @@ impl Probes {
     /// # Errors
     /// What refused; nothing stays attached then.
     pub fn attach(options: &Options) -> Result<(Self, Kernel), AttachError> {
-        let hoped = trial::hope(options.backend)?;
-        match Self::attach_to(&hoped, options) {
-            Ok(probes) => Ok((probes, hoped)),
-            Err(error) => {
-                log::debug!(
-                    "not every hook attaches, so each is tried: {}",
-                    chain(&error)
-                );
-                let kernel = trial::run(options.backend)?;
-                Ok((Self::attach_to(&kernel, options)?, kernel))
-            }
+        let mut kernel = Kernel::read()?;
+        kernel.hope(options.backend);
+        let mut attached = Self::attach_to(&kernel, options);
+        if let Err(error) = &attached
+            && options.backend == Choice::Auto
+            && error.refuses_trampolines()
+        {
+            kernel.hope(Choice::Tracepoint);
+            attached = Self::attach_to(&kernel, options);
         }
+        if let Err(error) = &attached {
+            log::debug!("not all attaches, so each hook is tried: {}", chain(error));
+            kernel.try_each(options.backend)?;
+            attached = Self::attach_to(&kernel, options);
+        }
+        Ok((attached?, kernel))
     }
 
     /// Loads and attaches what was hoped for, or a trial found to work.

@@ -4,27 +4,27 @@ with maps of the least size, and taken out again. Versions are never asked:
 kernels are patched, configured and locked down.
 
 To try them all takes longer than all that follows, and most kernels have every
-hook of one backend: who is to trace hopes for those first ([`hope`]), and tries
-them ([`run`]) when that was in vain.
+hook of one backend: who is to trace hopes for those first ([`Kernel::hope`]),
+and tries them ([`Kernel::try_each`]) when that was in vain.
 */
 
 use std::path::Path;
 
-use aya::{Btf, programs::ProgramError};
+use aya::Btf;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
+use tracer_ebpf::{Config, Layout};
 
 use super::btf::{self, VMLINUX};
 use super::hooks::{
     BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL,
     CONNECT_TRAMPOLINE, END_DESTRUCTOR, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind,
-    RESCUE, STATE, TRAMPOLINE, WITNESS,
+    RESCUE, TRAMPOLINE, WITNESS,
 };
-use super::layout::{self, REQUIRED};
+use super::layout::{self, Offsets, REQUIRED};
 use super::object::{self, Sizes};
 use super::preflight::HookTrial;
-use super::probes::AttachError;
-use super::{kallsyms, tracefs};
+use super::refusal::{AttachError, words};
+use super::{features, kallsyms, tracefs};
 
 /// What begins the refusal of a system call's tracepoint that could not even be looked up.
 pub(crate) const NO_TRACEFS: &str = "tracefs cannot be reached";
@@ -65,6 +65,9 @@ pub struct Trial {
 #[derive(Debug)]
 pub struct Kernel {
     pub(crate) btf: Btf,
+    types: btf::Btf,
+    /// Fields of the layout that it lacks.
+    missing: Vec<&'static str>,
     pub(crate) layout: Layout,
     /// Feature fields only; what to do is still to be set.
     pub(crate) config: Config,
@@ -72,88 +75,6 @@ pub struct Kernel {
     pub(crate) preemptible: bool,
     /// Every hook's trial, in the order of [`GROUPS`].
     pub trials: Vec<Trial>,
-}
-
-/// Tries every hook.
-///
-/// # Errors
-/// When state changes cannot be traced here: without them there is nothing to report.
-pub fn run(choice: Choice) -> Result<Kernel, AttachError> {
-    look(choice, false)
-}
-
-/// Takes every hook for good that nothing speaks against, and for each fact the best way alone.
-/// Attaching shows whether that is so.
-///
-/// # Errors
-/// As [`run`].
-pub fn hope(choice: Choice) -> Result<Kernel, AttachError> {
-    look(choice, true)
-}
-
-fn look(choice: Choice, hopes: bool) -> Result<Kernel, AttachError> {
-    raise_memory_limit();
-    let types = btf::Btf::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
-    let offsets = layout::from_btf(&types);
-    if let Some(field) = offsets
-        .missing
-        .iter()
-        .find(|&field| REQUIRED.contains(field))
-    {
-        return Err(AttachError::Member(field));
-    }
-    let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
-    let layout = offsets.layout;
-    let mut config = features(&btf, &layout)?;
-    let preemptible = is_preemptible();
-    let mut trials = Vec::new();
-    let mut ebpf = None;
-    let mut handler = None;
-    for group in GROUPS {
-        // A trial costs the kernel some tens of ms: a spare way is tried where it is needed.
-        let has_better = GROUPS
-            .iter()
-            .take_while(|better| *better != group)
-            .any(|better| {
-                better.fact == group.fact
-                    && (hopes || better.backend == group.backend)
-                    && works(&trials, better)
-            });
-        let needless = !preemptible && (*group == WITNESS || *group == CONNECT_AGAIN);
-        if has_better || needless {
-            continue;
-        }
-        if is_timer(group) {
-            // Two hundred thousand lines to look through.
-            config.tw_timer_handler = *handler.get_or_insert_with(|| {
-                kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address)
-            });
-        }
-        for hook in group.hooks.iter().filter(|hook| is_needed(hook, &config)) {
-            let refused = refused_by_us(group, hook, choice, &config, &offsets.missing);
-            let result = match (refused, &mut ebpf) {
-                (Some(reason), _) => Err(reason),
-                (None, _) if hopes => known(&types, hook),
-                (None, Some(ebpf)) => one(ebpf, &btf, hook),
-                (None, none) => {
-                    let opened = object::open(&btf, &layout, &config, &Sizes::TRIAL);
-                    one(none.insert(opened.map_err(AttachError::Open)?), &btf, hook)
-                }
-            };
-            trials.push(Trial {
-                group,
-                hook,
-                result,
-            });
-        }
-    }
-    Ok(Kernel {
-        btf,
-        layout,
-        config,
-        preemptible,
-        trials,
-    })
 }
 
 /// Before Linux 5.11 maps are charged to `RLIMIT_MEMLOCK`. Up to its hard limit anybody may raise
@@ -168,6 +89,94 @@ fn raise_memory_limit() {
 }
 
 impl Kernel {
+    /// What is known before any hook is tried.
+    ///
+    /// # Errors
+    /// When state changes cannot be traced here: without them there is nothing to report.
+    pub fn read() -> Result<Self, AttachError> {
+        raise_memory_limit();
+        let types = btf::Btf::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
+        let Offsets { layout, missing } = layout::from_btf(&types);
+        if let Some(field) = missing.iter().find(|&field| REQUIRED.contains(field)) {
+            return Err(AttachError::Member(field));
+        }
+        let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
+        let config = features::found(&btf, &layout)?;
+        Ok(Self {
+            btf,
+            types,
+            missing,
+            layout,
+            config,
+            preemptible: is_preemptible(),
+            trials: Vec::new(),
+        })
+    }
+
+    /// Takes every hook for good that nothing speaks against, and for each fact the best way alone.
+    /// Attaching shows whether that is so.
+    pub fn hope(&mut self, choice: Choice) {
+        self.trials.clear();
+        for group in GROUPS {
+            let is_given = |better: &Group| better.fact == group.fact;
+            for hook in self.candidates(group, is_given) {
+                let refused = refused_by_us(group, hook, choice, &self.config, &self.missing);
+                let result = refused.map_or_else(|| known(&self.types, hook), Err);
+                self.trials.push(Trial {
+                    group,
+                    hook,
+                    result,
+                });
+            }
+        }
+    }
+
+    /// Tries every hook.
+    ///
+    /// # Errors
+    /// When the object with the programs cannot be opened.
+    pub fn try_each(&mut self, choice: Choice) -> Result<(), AttachError> {
+        self.trials.clear();
+        let opened = object::open(&self.btf, &self.layout, &self.config, &Sizes::TRIAL);
+        let mut ebpf = opened.map_err(AttachError::Open)?;
+        for group in GROUPS {
+            // A trial costs the kernel some tens of ms: a spare way is tried where it is needed.
+            let is_given =
+                |better: &Group| (better.fact, better.backend) == (group.fact, group.backend);
+            for hook in self.candidates(group, is_given) {
+                let refused = refused_by_us(group, hook, choice, &self.config, &self.missing);
+                let result = refused.map_or_else(|| one(&mut ebpf, &self.btf, hook), Err);
+                self.trials.push(Trial {
+                    group,
+                    hook,
+                    result,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The hooks of a group; none where a group before it works for which `is_given` is true.
+    fn candidates(
+        &mut self,
+        group: &'static Group,
+        is_given: impl Fn(&Group) -> bool,
+    ) -> Vec<&'static Hook> {
+        let mut better = GROUPS.iter().take_while(|better| *better != group);
+        let has_better = better.any(|better| is_given(better) && self.allows(better));
+        let needless = !self.preemptible && (*group == WITNESS || *group == CONNECT_AGAIN);
+        if has_better || needless {
+            return Vec::new();
+        }
+        if is_timer(group) && self.config.tw_timer_handler == 0 {
+            // Only now: there are two hundred thousand symbols to look through.
+            self.config.tw_timer_handler =
+                kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address);
+        }
+        let hooks = group.hooks.iter();
+        hooks.filter(|hook| is_needed(hook, &self.config)).collect()
+    }
+
     /// Whether every hook of a group that must attach does.
     pub fn allows(&self, group: &Group) -> bool {
         works(&self.trials, group)
@@ -251,10 +260,12 @@ impl Kernel {
 /// The trials for `doctor`: each hook once, its copies together.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`Kernel::read`] and [`Kernel::try_each`].
 pub fn report(choice: Choice) -> Result<Vec<HookTrial>, AttachError> {
     let mut hooks: Vec<HookTrial> = Vec::new();
-    for trial in run(choice)?.trials {
+    let mut kernel = Kernel::read()?;
+    kernel.try_each(choice)?;
+    for trial in kernel.trials {
         match hooks.iter_mut().find(|hook| hook.hook == trial.hook.place) {
             Some(hook) => {
                 if hook.result.is_ok() {
@@ -279,64 +290,6 @@ fn works(trials: &[Trial], group: &Group) -> bool {
         .filter(|trial| trial.group == group)
         .peekable();
     tried.peek().is_some() && tried.all(|trial| trial.hook.optional || trial.result.is_ok())
-}
-
-/// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.
-fn features(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
-    let mut refused = None;
-    let has_regs = [layout.regs_number, layout.regs_first, layout.regs_second]
-        .iter()
-        .all(|&offset| offset != ABSENT);
-    // The number of a system call is compared: that of another architecture would be another.
-    let regs = cfg!(target_arch = "x86_64") && has_regs;
-    // The last: before 5.11 the task is read by a probe, which confidentiality lockdown refuses.
-    let sets = [
-        (1, 1, 1, 1),
-        (1, 1, 0, 1),
-        (0, 1, 0, 1),
-        (0, 0, 0, 1),
-        (0, 0, 0, 0),
-    ];
-    for (socket_cookie, task_btf, task_regs, probe_read) in sets {
-        if task_regs == 1 && !regs {
-            continue;
-        }
-        let config = Config {
-            socket_cookie,
-            task_btf,
-            task_regs,
-            probe_read,
-            all: 1,
-            connect_exit: connect_exit::SYSCALL,
-            ..Config::default()
-        };
-        let mut ebpf =
-            object::open(btf, layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
-        match object::load(&mut ebpf, btf, &STATE.hooks[0]) {
-            Ok(()) => {
-                let timer = object::load(&mut ebpf, btf, &BIRTH_TIMER.hooks[0]);
-                let probe_read = probe_read & u32::from(timer.is_ok());
-                return Ok(Config {
-                    probe_read,
-                    all: 0,
-                    connect_exit: connect_exit::INFERRED,
-                    ..config
-                });
-            }
-            Err(error) => {
-                log::debug!(
-                    "cookie {socket_cookie}, task {task_btf}, registers {task_regs}: {error}"
-                );
-                refused.get_or_insert(error);
-            }
-        }
-    }
-    Err(
-        refused.map_or(AttachError::NoHook, |source| AttachError::Program {
-            hook: "inet_sock_set_state",
-            reason: Box::new(source),
-        }),
-    )
 }
 
 /// Whether tasks are preempted within programs of tracepoints: since Linux 7.0, which no longer
@@ -367,7 +320,7 @@ fn refused_by_us(
     missing: &[&str],
 ) -> Option<String> {
     if choice == Choice::Tracepoint && group.backend == TRAMPOLINE {
-        return Some("not tried: the tracepoint backend was asked for".to_owned());
+        return Some("not tried: tracepoints are to do without".to_owned());
     }
     if choice == Choice::Trampoline && is_given_by_trampolines(group) {
         return Some("not tried: the trampoline backend was asked for".to_owned());
@@ -433,43 +386,4 @@ fn one(ebpf: &mut aya::Ebpf, btf: &Btf, hook: &Hook) -> Result<(), String> {
     };
     object::unload(ebpf, hook).map_err(|error| words(&error))?;
     attached
-}
-
-/// The kernel's words without the verifier's log, of which only the last line says why.
-pub(crate) fn words(error: &ProgramError) -> String {
-    if let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    {
-        log::debug!("{verifier_log}");
-        let log = verifier_log.to_string();
-        let why = log
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty() && !is_statistics(line));
-        return match why {
-            Some(why) => format!("{io_error} ({})", why.trim()),
-            None => io_error.to_string(),
-        };
-    }
-    chain(error)
-}
-
-/// The lines every verifier log ends in, whatever was wrong (`print_verification_stats`).
-fn is_statistics(line: &str) -> bool {
-    ["verification time ", "stack depth ", "processed "]
-        .iter()
-        .any(|start| line.starts_with(start))
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

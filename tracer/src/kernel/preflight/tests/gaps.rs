@@ -2,7 +2,7 @@
 
 use super::super::gaps::{Gap, told};
 use super::*;
-use crate::kernel::probes::AttachError;
+use crate::kernel::refusal::AttachError;
 use crate::kernel::trial::{NO_ADDRESS, NO_COOKIES, NO_PROBE_READ, NO_TRACEFS};
 
 #[test]

@@ -1,0 +1,66 @@
+/*! What this kernel lends to tracing programs, tried by loading programs that ask for it. */
+
+use aya::Btf;
+use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
+
+use super::hooks::{BIRTH_TIMER, STATE};
+use super::object::{self, Sizes};
+use super::refusal::AttachError;
+
+/// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.
+pub(super) fn found(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
+    let mut refused = None;
+    let has_regs = [layout.regs_number, layout.regs_first, layout.regs_second]
+        .iter()
+        .all(|&offset| offset != ABSENT);
+    // The number of a system call is compared: that of another architecture would be another.
+    let regs = cfg!(target_arch = "x86_64") && has_regs;
+    // The last: before 5.11 the task is read by a probe, which confidentiality lockdown refuses.
+    let sets = [
+        (1, 1, 1, 1),
+        (1, 1, 0, 1),
+        (0, 1, 0, 1),
+        (0, 0, 0, 1),
+        (0, 0, 0, 0),
+    ];
+    for (socket_cookie, task_btf, task_regs, probe_read) in sets {
+        if task_regs == 1 && !regs {
+            continue;
+        }
+        let config = Config {
+            socket_cookie,
+            task_btf,
+            task_regs,
+            probe_read,
+            all: 1,
+            connect_exit: connect_exit::SYSCALL,
+            ..Config::default()
+        };
+        let mut ebpf =
+            object::open(btf, layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
+        match object::load(&mut ebpf, btf, &STATE.hooks[0]) {
+            Ok(()) => {
+                let timer = object::load(&mut ebpf, btf, &BIRTH_TIMER.hooks[0]);
+                let probe_read = probe_read & u32::from(timer.is_ok());
+                return Ok(Config {
+                    probe_read,
+                    all: 0,
+                    connect_exit: connect_exit::INFERRED,
+                    ..config
+                });
+            }
+            Err(error) => {
+                log::debug!(
+                    "cookie {socket_cookie}, task {task_btf}, registers {task_regs}: {error}"
+                );
+                refused.get_or_insert(error);
+            }
+        }
+    }
+    Err(
+        refused.map_or(AttachError::NoHook, |source| AttachError::Program {
+            hook: "inet_sock_set_state",
+            reason: Box::new(source),
+        }),
+    )
+}
