@@ -1,20 +1,35 @@
-/*! What this kernel lends to tracing programs, tried by loading programs that ask for it. */
+/*! What this kernel lends to tracing programs: read from its types, or tried by loading programs. */
 
 use aya::Btf;
 use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 
+use super::btf;
 use super::hooks::{BIRTH_TIMER, STATE};
 use super::object::{self, Sizes};
 use super::refusal::AttachError;
 
+/// Helpers that the kernel has by its types. That programs may call them shows when they are loaded.
+pub(super) fn hoped(types: &btf::Btf, layout: &Layout) -> Config {
+    let has = |helper| u32::from(types.has_function(helper));
+    Config {
+        socket_cookie: has("bpf_get_socket_ptr_cookie"),
+        task_btf: has("bpf_get_current_task_btf"),
+        task_regs: has("bpf_task_pt_regs") & u32::from(has_registers(layout)),
+        probe_read: 1,
+        ..Config::default()
+    }
+}
+
+/// Whether the arguments of a system call can be read from its registers. The number of the call is
+/// compared: that of another architecture would be another.
+fn has_registers(layout: &Layout) -> bool {
+    let registers = [layout.regs_number, layout.regs_first, layout.regs_second];
+    cfg!(target_arch = "x86_64") && registers.iter().all(|&offset| offset != ABSENT)
+}
+
 /// Helpers that not every kernel lends to tracing programs, found by loading programs that call them.
 pub(super) fn found(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
     let mut refused = None;
-    let has_regs = [layout.regs_number, layout.regs_first, layout.regs_second]
-        .iter()
-        .all(|&offset| offset != ABSENT);
-    // The number of a system call is compared: that of another architecture would be another.
-    let regs = cfg!(target_arch = "x86_64") && has_regs;
     // The last: before 5.11 the task is read by a probe, which confidentiality lockdown refuses.
     let sets = [
         (1, 1, 1, 1),
@@ -24,7 +39,7 @@ pub(super) fn found(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
         (0, 0, 0, 0),
     ];
     for (socket_cookie, task_btf, task_regs, probe_read) in sets {
-        if task_regs == 1 && !regs {
+        if task_regs == 1 && !has_registers(layout) {
             continue;
         }
         let config = Config {

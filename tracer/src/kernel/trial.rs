@@ -89,10 +89,10 @@ fn raise_memory_limit() {
 }
 
 impl Kernel {
-    /// What is known before any hook is tried.
+    /// What is known before anything is tried.
     ///
     /// # Errors
-    /// When state changes cannot be traced here: without them there is nothing to report.
+    /// When the kernel's types are not to be had, or lack what no connection can be told without.
     pub fn read() -> Result<Self, AttachError> {
         raise_memory_limit();
         let types = btf::Btf::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
@@ -101,13 +101,12 @@ impl Kernel {
             return Err(AttachError::Member(field));
         }
         let btf = Btf::from_sys_fs().map_err(AttachError::Btf)?;
-        let config = features::found(&btf, &layout)?;
         Ok(Self {
             btf,
+            config: features::hoped(&types, &layout),
             types,
             missing,
             layout,
-            config,
             preemptible: is_preemptible(),
             trials: Vec::new(),
         })
@@ -131,11 +130,12 @@ impl Kernel {
         }
     }
 
-    /// Tries every hook.
+    /// Tries every hook, after the helpers that programs may call.
     ///
     /// # Errors
-    /// When the object with the programs cannot be opened.
+    /// When state changes cannot be traced here: without them there is nothing to report.
     pub fn try_each(&mut self, choice: Choice) -> Result<(), AttachError> {
+        self.config = features::found(&self.btf, &self.layout)?;
         self.trials.clear();
         let opened = object::open(&self.btf, &self.layout, &self.config, &Sizes::TRIAL);
         let mut ebpf = opened.map_err(AttachError::Open)?;
