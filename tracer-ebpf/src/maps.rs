@@ -71,7 +71,8 @@ pub(crate) static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(64
 pub(crate) static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(64, 0);
 
 /// By thread, the key of the socket whose failure a state change reported with an errno that the
-/// end of the call would report again. Non-blocking calls leave theirs behind, hence LRU.
+/// end of the call would report again. Non-blocking calls leave theirs behind, hence LRU. The
+/// complement of a key: there was no room for an entry, and that was counted.
 #[map]
 pub(crate) static REPORTED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1024, 0);
 

@@ -30,7 +30,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use tracer_ebpf::{
-    Counter, Event, Socket, births, cause, closer, direction, flags, kind,
+    Event, Socket, births, cause, closer, direction, flags, kind,
     tcp_state::{
         CLOSE, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
@@ -38,11 +38,12 @@ use tracer_ebpf::{
 
 use crate::{
     connect, filter,
-    maps::{SOCKETS, config, count, offset},
+    maps::{SOCKETS, config, offset},
     output::{failed, now, send},
     owner,
     sock::{Load, Pointer, Typed, follow, is_tcp, key, netns, tuple},
     timewait,
+    witness::still_no_room,
 };
 
 /// Bit of `skc_flags` of a socket no descriptor is left of: `enum sock_flags` (include/net/sock.h).
@@ -153,7 +154,7 @@ unsafe fn connecting(ctx: &BtfTracePointContext, sk: Pointer) {
             .insert(key(sk), &socket, u64::from(BPF_ANY))
             .is_err()
         {
-            count(Counter::SocketsFull);
+            still_no_room(cookie);
         }
     }
 }
@@ -299,7 +300,7 @@ unsafe fn closing(sk: Pointer) {
             .insert(key(sk), &socket, u64::from(BPF_ANY))
             .is_err()
         {
-            count(Counter::SocketsFull);
+            still_no_room(cookie);
         }
     }
 }

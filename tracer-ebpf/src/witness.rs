@@ -26,7 +26,10 @@ Loaded from 7.0 on, which is where they are needed; all three exist since 5.9.
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+    },
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
@@ -37,7 +40,7 @@ use tracer_ebpf::{
 
 use crate::{
     filter,
-    maps::{SOCKETS, count, offset},
+    maps::{REPORTED, SOCKETS, config, count, offset},
     output::now,
     owner,
     sock::{Load, Pointer, Probed, Typed, netns, tuple},
@@ -111,9 +114,30 @@ fn connects(ctx: &SockAddrContext) {
             .insert(&cookie, &socket, u64::from(BPF_ANY))
             .is_err()
         {
-            count(Counter::SocketsFull);
+            no_room(cookie);
         }
     }
+}
+
+/// There was no room for an entry. That counts once, though `state` finds none either.
+#[inline(always)]
+fn no_room(cookie: u64) {
+    count(Counter::SocketsFull);
+    // Its complement: no key of a socket whose failure was reported.
+    let _ = REPORTED.insert(&bpf_get_current_pid_tgid(), &!cookie, u64::from(BPF_ANY));
+}
+
+/// The same, found by `state`: within the same call of the same thread, if it was counted before.
+#[inline(always)]
+pub(crate) fn still_no_room(cookie: u64) {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: a copy of the value of an entry of the current thread.
+    let noted = unsafe { REPORTED.get(thread) }.copied();
+    if config!(witness) != 0 && noted == Some(!cookie) {
+        let _ = REPORTED.remove(&thread);
+        return;
+    }
+    count(Counter::SocketsFull);
 }
 
 /// The current process closes the last copy of a socket.
@@ -173,7 +197,7 @@ fn closes(ctx: &SockContext) {
             .insert(&cookie, &socket, u64::from(BPF_NOEXIST))
             .is_err()
         {
-            count(Counter::SocketsFull);
+            no_room(cookie);
         }
     }
 }

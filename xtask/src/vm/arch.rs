@@ -29,9 +29,9 @@ const PACKERS: [Package; 2] = [
     },
 ];
 
-/// A clock that counts emulated instructions: a loaded machine makes no deadline pass, no timer
-/// fire and no client fall behind its pace, and idle time costs none.
-const COUNTED: &[&str] = &["-icount", "shift=2,sleep=off"];
+/// A clock that counts emulated instructions, a nanosecond each: a loaded machine makes no deadline
+/// pass, no timer fire and no client fall behind its pace, and idle time costs none.
+const COUNTED: &[&str] = &["-icount", "shift=0,sleep=off"];
 
 impl Arch {
     /// This machine's, if guests can have it.
