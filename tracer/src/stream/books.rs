@@ -28,6 +28,16 @@ const GONE_NS: u64 = 120_000_000_000;
 /// Longest wait for the last reading.
 const LAST: Duration = Duration::from_secs(5);
 
+/// Open connections, in part of the ports of a pool, from which on it is being filled by them.
+const FILLING: u64 = 16;
+
+/// The open connections of a pool that is being filled by them.
+fn filled(pool: &Pool) -> Option<u64> {
+    let open = pool.states.get(TcpState::Established) + pool.states.get(TcpState::CloseWait);
+    let ports = pool.capacity?.ports();
+    (open * FILLING >= ports).then_some(open)
+}
+
 /// The pools as they stand and what they mean.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
@@ -53,6 +63,9 @@ pub struct Books {
     seen: HashMap<u32, u64>,
     next_judgement_ns: u64,
     next_owners_ns: u64,
+    /// Whether a reading was booked since the last judgement, and what filling pools held then.
+    booked: bool,
+    filled: u64,
 }
 
 impl Books {
@@ -70,6 +83,8 @@ impl Books {
             seen: HashMap::default(),
             next_judgement_ns: 0,
             next_owners_ns: 0,
+            booked: false,
+            filled: 0,
         }
     }
 
@@ -150,9 +165,20 @@ impl Books {
                 pool.drift = 0;
             }
         }
+        if std::mem::take(&mut self.booked) {
+            self.look_closely(&pools);
+        }
         let elsewhere = self.ledger.elsewhere();
         let verdicts = diagnose(&pools, &elsewhere, |inode| self.ledger.namespace(inode));
         Judgement { pools, verdicts }
+    }
+
+    /// Has the next reading come sooner while open connections, of which readings tell, fill pools.
+    fn look_closely(&mut self, pools: &[Pool]) {
+        let filled = pools.iter().filter_map(filled).sum();
+        let grew = filled > self.filled + self.filled / 50;
+        self.survey.look_closely(grew);
+        self.filled = filled;
     }
 
     /// Names the owners the programs know, and those found before, and books the dumps.
@@ -185,6 +211,7 @@ impl Books {
             }
             self.ledger.dump(&dump);
         }
+        self.booked = true;
         self.found.retain(|cookie, _| listed.contains(cookie));
         let now_ns = source.now_ns();
         self.seen.retain(|&inode, &mut seen_ns| {
@@ -195,5 +222,38 @@ impl Books {
             there
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filled;
+    use crate::event::TcpState;
+    use crate::ledger::pool::{Capacity, Pool, States};
+    use crate::view::sample::dry_pool;
+
+    #[test]
+    fn open_connections_fill_a_pool_and_time_waits_do_not() {
+        let pool = |state, count| {
+            let mut states = States::default();
+            *states.get_mut(state).unwrap() = count;
+            Pool {
+                states,
+                capacity: Some(Capacity {
+                    range: (20_000, 20_159),
+                    ..Capacity::default()
+                }),
+                ..dry_pool()
+            }
+        };
+        assert_eq!(filled(&pool(TcpState::Established, 10)), Some(10));
+        assert_eq!(filled(&pool(TcpState::CloseWait, 10)), Some(10));
+        assert_eq!(filled(&pool(TcpState::Established, 9)), None);
+        assert_eq!(filled(&pool(TcpState::TimeWait, 160)), None);
+        let unknown = Pool {
+            capacity: None,
+            ..pool(TcpState::Established, 10)
+        };
+        assert_eq!(filled(&unknown), None);
     }
 }

@@ -28,7 +28,7 @@ const SHARE: u32 = 200;
 /// unless readings were then further apart than this: without news for so long, no growth shows.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// What a reading may take of that time at most, for that.
+/// What a reading may take of that time at most, for that, or while pools fill.
 const MOST: u32 = 20;
 
 /// What was read.
@@ -45,7 +45,9 @@ pub struct Survey {
     ask: Sender<Ask>,
     answers: Receiver<Reading>,
     waiting: bool,
-    next: Instant,
+    /// What the last reading cost, and when it was taken.
+    last: Option<(Duration, Instant)>,
+    closely: bool,
 }
 
 impl Survey {
@@ -69,13 +71,21 @@ impl Survey {
             ask,
             answers,
             waiting: false,
-            next: Instant::now(),
+            last: None,
+            closely: false,
         })
     }
 
     /// Whether a reading may be asked for: none is under way, and enough time has passed.
     pub fn is_due(&self) -> bool {
-        !self.waiting && Instant::now() >= self.next
+        let rested =
+            |(cost, taken): (Duration, Instant)| taken.elapsed() >= pause(cost, self.closely);
+        !self.waiting && self.last.is_none_or(rested)
+    }
+
+    /// Whether to look closely from now on: something is about to run out.
+    pub fn look_closely(&mut self, closely: bool) {
+        self.closely = closely;
     }
 
     /// Asks for a reading, and returns at once.
@@ -102,14 +112,20 @@ impl Survey {
 
     fn taken(&mut self, reading: Reading) -> Vec<Dump> {
         self.waiting = false;
-        self.next = Instant::now() + pause(reading.cost);
+        self.last = Some((reading.cost, Instant::now()));
         reading.dumps
     }
 }
 
 /// The time to leave after a reading of this cost.
-fn pause(cost: Duration) -> Duration {
-    (cost * SHARE).min(LONGEST.max(cost * MOST)).max(SHORTEST)
+fn pause(cost: Duration, closely: bool) -> Duration {
+    let least = cost * MOST;
+    let pause = if closely {
+        least
+    } else {
+        (cost * SHARE).min(LONGEST.max(least))
+    };
+    pause.max(SHORTEST)
 }
 
 #[cfg(test)]
@@ -120,11 +136,19 @@ mod tests {
 
     #[test]
     fn readings_cost_little_but_do_not_stay_away() {
-        let pause = |cost_ms| pause(Duration::from_millis(cost_ms)).as_millis();
+        let pause = |cost_ms| pause(Duration::from_millis(cost_ms), false).as_millis();
         assert_eq!(pause(1), 1_000);
         assert_eq!(pause(20), 4_000);
         assert_eq!(pause(300), 10_000);
         assert_eq!(pause(2_000), 40_000);
+    }
+
+    #[test]
+    fn a_close_look_may_cost_more() {
+        let pause = |cost_ms| pause(Duration::from_millis(cost_ms), true).as_millis();
+        assert_eq!(pause(1), 1_000);
+        assert_eq!(pause(50), 1_000);
+        assert_eq!(pause(300), 6_000);
     }
 
     #[test]

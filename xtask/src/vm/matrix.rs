@@ -97,6 +97,12 @@ impl Guest {
         }
     }
 
+    /// The kernel's version as numbers, to go from the oldest to the newest.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        let parts = self.version().split('.');
+        parts.map_while(|part| part.parse().ok()).collect()
+    }
+
     /// The kernel's version without the parts of the distribution.
     fn version(&self) -> &str {
         kernel::version(&self.release)
@@ -287,6 +293,18 @@ mod tests {
         let lines = ["matrix: hook fexit/inet_bind trampoline bind fired=0"];
         let page = tables(&[guest(Backend::Trampoline, &lines, Ok(0))]);
         assert!(page.contains("attached, never ran"), "{page}");
+    }
+
+    #[test]
+    fn kernels_go_from_the_oldest_to_the_newest() {
+        let mut guests =
+            ["6.12.1+deb13-amd64", "6.1.0-50-amd64", "5.10.0-32-amd64"].map(|release| Guest {
+                release: release.to_owned(),
+                ..guest(Backend::Auto, &[], Ok(0))
+            });
+        guests.sort_by_key(Guest::numbers);
+        let order = guests.each_ref().map(|guest| guest.version());
+        assert_eq!(order, ["5.10.0", "6.1.0", "6.12.1"]);
     }
 
     #[test]

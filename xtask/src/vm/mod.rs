@@ -175,7 +175,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
             all || *backend != Backend::Trampoline || !kernel.lacks_trampolines()
         })
         .collect();
-    let guests = all(&options, arch, &payload, &runs)?;
+    let mut guests = all(&options, arch, &payload, &runs)?;
+    guests.sort_by_key(Guest::numbers);
     if tests {
         println!("\n{}", matrix::tables(&guests));
     }

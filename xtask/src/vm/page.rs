@@ -13,7 +13,7 @@ const FILE: &str = "docs/kernels.md";
 const TOP: &str = "\
 # Kernels that tracer was tried on
 
-Written by `cargo xtask vm newest 6.12 6.1 5.10 --page`; do not edit the tables. It boots Debian's kernels in
+Written by `cargo xtask vm 5.10 6.1 6.12 newest --page`; do not edit the tables. It boots Debian's kernels in
 qemu and runs the end-to-end tests in each, once with each backend: real clients and servers in namespaces of
 their own count what they did, and tracer must say exactly the same. (Scenarios that play to both backends by
 themselves, `agree::` and `hostile::`, run once a kernel.)
