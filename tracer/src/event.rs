@@ -289,7 +289,8 @@ pub struct Owner {
     pub start_ns: u64,
     /// cgroup v2 id; 1 is the root, also on v1 hosts.
     pub cgroup_id: u64,
-    /// Name of the process.
+    /// Name of the process; of the thread where that cannot be read (before Linux 5.11, locked down
+    /// to confidentiality).
     pub comm: TaskName,
     /// Name of the thread.
     pub thread: TaskName,

@@ -268,6 +268,19 @@ fn a_name_ends_at_its_zero() {
     assert_eq!(event.owner.comm.bytes(), [b'x'; 16]);
 }
 
+#[test]
+fn a_process_without_a_name_has_that_of_its_thread() {
+    let named = |comm| {
+        let event = decode(|wire| {
+            wire.owner.comm = name(comm);
+            wire.owner.thread = name(b"worker");
+        });
+        event.unwrap().owner.comm
+    };
+    assert_eq!(named(b"").bytes(), b"worker");
+    assert_eq!(named(b"web").bytes(), b"web");
+}
+
 /// splitmix64: enough randomness for a fuzz that fails the same way every time.
 struct Random(u64);
 

@@ -211,13 +211,19 @@ fn reason_of(value: u8) -> Result<Option<EndReason>, Malformed> {
 }
 
 pub(crate) fn owner_of(wire: &tracer_ebpf::Owner) -> Owner {
+    // Before Linux 5.11, locked down to confidentiality, the task cannot be read: then the thread's
+    // name, which a helper gives, is all there is.
+    let comm = match wire.comm {
+        [0, ..] => wire.thread,
+        comm => comm,
+    };
     Owner {
         tgid: wire.tgid,
         tid: wire.tid,
         uid: wire.uid,
         start_ns: wire.start_ns,
         cgroup_id: wire.cgroup_id,
-        comm: TaskName::new(wire.comm),
+        comm: TaskName::new(comm),
         thread: TaskName::new(wire.thread),
     }
 }
