@@ -4,7 +4,7 @@ One pool's row against the kernel's list.
 The list is right: afterwards the states are those of the list, each of them.
 What is left to decide is whose the sockets are that it names no owner of
 (TIME_WAITs, and others whose file is closed): they go to the owners who held as
-many in that state before, then, for states a connection ends in, to those who
+many in that state before, then, for states that no event tells of, to those who
 held something that is not in the list any more; the rest is nobody's.
 */
 
@@ -16,8 +16,11 @@ use super::pool::{OwnerId, States};
 use super::row::Row;
 use crate::event::{Owner, TcpState};
 
-/// The states without a file: a socket in them need not have an owner.
-const ENDING: [TcpState; 5] = [
+/// The states a connection comes to without an event that tells so, and mostly without a file that
+/// leads to its owner. (CLOSE_WAIT has one; but where sockets have no cookies, before Linux 5.12,
+/// files are not looked at for every list.)
+const ENDING: [TcpState; 6] = [
+    TcpState::CloseWait,
     TcpState::TimeWait,
     TcpState::FinWait2,
     TcpState::Closing,

@@ -109,6 +109,22 @@ fn a_dump_sets_every_state_and_keeps_known_owners() {
 }
 
 #[test]
+fn what_the_peer_closed_stays_its_owners() {
+    let mut ledger = ledger(ALL);
+    ledger.dump(&dump(START, vec![]));
+    for sport in 0..3 {
+        let mut opened = event(Kind::Opened, START + 5 * MS, 1, 32_000 + sport, 80);
+        opened.cookie = None;
+        tell(&mut ledger, &opened);
+    }
+    let sockets = (0..4).map(|sport| listed(TcpState::CloseWait, None, 32_000 + sport, 80));
+    ledger.dump(&dump(START + SECOND, sockets.collect()));
+    let pools = pool(&ledger, START + SECOND, 80);
+    assert_eq!(held(&pools, 1, TcpState::CloseWait), 3);
+    assert_eq!(held(&pools, 0, TcpState::CloseWait), 1);
+}
+
+#[test]
 fn what_ended_unseen_is_nobodys_first_then_everybodys() {
     let mut ledger = ledger(WATCH);
     let waits = |count: u16| {
