@@ -22,7 +22,7 @@ use tracer_ebpf::{AF_INET, cause, direction, kind};
 
 use crate::{
     connect::{finish, place_of},
-    maps::{NO_FAILURES, offset},
+    maps::{NO_FAILURES, is_floor, offset},
     sock::{Load, Pointer, Probed, Typed, follow, is_tcp, mapped, netns},
     syscall::{self, address_of, field, socket_of},
 };
@@ -41,6 +41,9 @@ fn cause_of(errno: i64, port: u16) -> u8 {
 /// bind() begins: remembers its arguments. Only where the exit does not have them.
 #[tracepoint]
 pub(crate) fn bind_enter(ctx: TracePointContext) -> u32 {
+    if is_floor() {
+        return 0;
+    }
     syscall::enter(&ctx);
     0
 }
@@ -48,6 +51,9 @@ pub(crate) fn bind_enter(ctx: TracePointContext) -> u32 {
 /// bind() ends.
 #[tracepoint]
 pub(crate) fn bind_exit(ctx: TracePointContext) -> u32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: the record of a syscall's exit: result at 16.
     let errno = unsafe { field::<i64>(&ctx, 16) }.wrapping_neg();
     // EBADF, EFAULT and ENOTSOCK say nothing about an address.
@@ -73,6 +79,9 @@ pub(crate) fn bind_exit(ctx: TracePointContext) -> u32 {
 /// `int inet_bind(struct socket *, struct sockaddr *, int)`
 #[fexit(function = "inet_bind")]
 pub(crate) fn bind_v4(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     let result = ctx.arg::<i32>(3);
     if result < 0 {
         returned(&ctx, result);
@@ -83,6 +92,9 @@ pub(crate) fn bind_v4(ctx: FExitContext) -> i32 {
 /// `int inet6_bind(struct socket *, struct sockaddr *, int)`
 #[fexit(function = "inet6_bind")]
 pub(crate) fn bind_v6(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     let result = ctx.arg::<i32>(3);
     if result < 0 {
         returned(&ctx, result);

@@ -36,7 +36,7 @@ use tracer_ebpf::{
 
 use crate::{
     filter,
-    maps::{ATTEMPTS, NO_FAILURES, REPORTED, SOCKETS, config, count, offset},
+    maps::{ATTEMPTS, NO_FAILURES, REPORTED, SOCKETS, config, count, is_floor, offset},
     output::{failed, now},
     owner,
     sock::{Load, Pointer, Probed, Typed, key, mapped, netns, tuple},
@@ -111,6 +111,9 @@ fn remember(thread: u64, attempt: &Attempt) {
 /// connect() begins: remembers its arguments. Only where the exit does not have them.
 #[tracepoint]
 pub(crate) fn connect_enter(ctx: TracePointContext) -> u32 {
+    if is_floor() {
+        return 0;
+    }
     syscall::enter(&ctx);
     0
 }
@@ -118,6 +121,9 @@ pub(crate) fn connect_enter(ctx: TracePointContext) -> u32 {
 /// connect() ends: reports a failure that no state change tells whole.
 #[tracepoint]
 pub(crate) fn connect_exit(ctx: TracePointContext) -> u32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: the record of a syscall's exit: result at 16 (struct syscall_trace_exit).
     let errno = unsafe { field::<i64>(&ctx, 16) }.wrapping_neg();
     if errno > 0 {
@@ -245,6 +251,9 @@ pub(crate) fn place_of(sk: Pointer) -> Tuple {
 /// also for v4-mapped destinations.
 #[fexit(function = "inet_hash_connect")]
 pub(crate) fn hash_connect_v4(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     searched(&ctx);
     0
 }
@@ -252,6 +261,9 @@ pub(crate) fn hash_connect_v4(ctx: FExitContext) -> i32 {
 /// `int inet6_hash_connect(struct inet_timewait_death_row *, struct sock *)`: the port search of IPv6.
 #[fexit(function = "inet6_hash_connect")]
 pub(crate) fn hash_connect_v6(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     searched(&ctx);
     0
 }
@@ -259,6 +271,9 @@ pub(crate) fn hash_connect_v6(ctx: FExitContext) -> i32 {
 /// Second copy, for when a task was preempted within the first and the kernel skips it.
 #[fexit(function = "inet_hash_connect")]
 pub(crate) fn hash_again_v4(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     searched(&ctx);
     0
 }
@@ -266,6 +281,9 @@ pub(crate) fn hash_again_v4(ctx: FExitContext) -> i32 {
 /// Second copy, likewise.
 #[fexit(function = "inet6_hash_connect")]
 pub(crate) fn hash_again_v6(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     searched(&ctx);
     0
 }
@@ -312,6 +330,9 @@ fn searched(ctx: &FExitContext) {
 /// `int tcp_v4_connect(struct sock *, struct sockaddr *, int)`: the final errno.
 #[fexit(function = "tcp_v4_connect")]
 pub(crate) fn tcp_connect_v4(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     returned_v4(&ctx);
     0
 }
@@ -319,6 +340,9 @@ pub(crate) fn tcp_connect_v4(ctx: FExitContext) -> i32 {
 /// Second copy, for when a task was preempted within the first and the kernel skips it.
 #[fexit(function = "tcp_v4_connect")]
 pub(crate) fn tcp_again_v4(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     returned_v4(&ctx);
     0
 }
@@ -348,6 +372,9 @@ fn returned_v4(ctx: &FExitContext) {
 /// `int tcp_v6_connect(struct sock *, struct sockaddr *, int)`: the final errno, v4-mapped too.
 #[fexit(function = "tcp_v6_connect")]
 pub(crate) fn tcp_connect_v6(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     returned_v6(&ctx);
     0
 }
@@ -355,6 +382,9 @@ pub(crate) fn tcp_connect_v6(ctx: FExitContext) -> i32 {
 /// Second copy, for when a task was preempted within the first and the kernel skips it.
 #[fexit(function = "tcp_v6_connect")]
 pub(crate) fn tcp_again_v6(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     returned_v6(&ctx);
     0
 }

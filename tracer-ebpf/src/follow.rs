@@ -16,13 +16,16 @@ use aya_ebpf::{bindings::BPF_ANY, macros::btf_tracepoint, programs::BtfTracePoin
 use tracer_ebpf::Counter;
 
 use crate::{
-    maps::{PIDS, count, offset},
+    maps::{PIDS, count, is_floor, offset},
     sock::{Load, Pointer, Typed},
 };
 
 /// A task was made: a process, or a thread of one.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn follow_fork(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: both arguments are typed.
     let (parent, child) = unsafe { (process(ctx.arg(0)), process(ctx.arg(1))) };
     if parent != child
@@ -37,6 +40,9 @@ pub(crate) fn follow_fork(ctx: BtfTracePointContext) -> i32 {
 /// A task is gone.
 #[btf_tracepoint(function = "sched_process_free")]
 pub(crate) fn follow_free(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     let task: Pointer = ctx.arg(0);
     // SAFETY: the argument is typed.
     let (id, process) = unsafe { (Typed::load::<u32>(task, offset!(task_pid)), process(task)) };

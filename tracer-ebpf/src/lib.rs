@@ -399,8 +399,8 @@ pub struct Config {
     /// 1 where tracepoint programs can be preempted (Linux 7.0), and programs of the root cgroup
     /// see every connect() and close() all the same.
     pub witness: u32,
-    /// Zero; keeps the struct free of holes.
-    pub reserved: u32,
+    /// For benchmarks: 1 to make every program return at once.
+    pub floor: u32,
 }
 
 /// Values of [`Config::connect_exit`].

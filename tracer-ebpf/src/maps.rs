@@ -32,7 +32,7 @@ pub(crate) static CONFIG: Config = Config {
     task_regs: 0,
     skip_softirq: 0,
     witness: 0,
-    reserved: 0,
+    floor: 0,
 };
 
 /// Reads a field of a frozen global. Volatile, or the compiler would fold the value of the build.
@@ -57,6 +57,12 @@ macro_rules! config {
     };
 }
 pub(crate) use config;
+
+/// True when programs are to do nothing: what an empty program on the same hook costs.
+#[inline(always)]
+pub(crate) fn is_floor() -> bool {
+    config!(floor) != 0
+}
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);

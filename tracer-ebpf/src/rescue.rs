@@ -28,7 +28,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
-    maps::{SOCKETS, config, count, offset},
+    maps::{SOCKETS, config, count, is_floor, offset},
     sock::{Load, Pointer, Typed, key},
     state::{SOCK_DONE, closed, not_established},
 };
@@ -36,6 +36,9 @@ use crate::{
 /// A socket got an error.
 #[btf_tracepoint(function = "inet_sk_error_report")]
 pub(crate) fn rescue_failed(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     let sk: Pointer = ctx.arg(0);
     // SAFETY: sk is the tracepoint's typed argument.
     unsafe {
@@ -56,6 +59,9 @@ pub(crate) fn rescue_failed(ctx: BtfTracePointContext) -> i32 {
 /// A socket is taken apart.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     let sk: Pointer = ctx.arg(0);
     // SAFETY: sk is the tracepoint's typed argument; the entry stays until it is removed.
     unsafe {

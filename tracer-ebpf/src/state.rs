@@ -38,7 +38,7 @@ use tracer_ebpf::{
 
 use crate::{
     connect, filter,
-    maps::{SOCKETS, config, offset},
+    maps::{SOCKETS, config, is_floor, offset},
     output::{failed, now, send},
     owner,
     sock::{Load, Pointer, Typed, follow, is_tcp, key, netns, tuple},
@@ -54,6 +54,9 @@ pub(crate) const SOCK_DONE: u64 = 1 << 1;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     let (old, new) = (ctx.arg::<u32>(1) as u8, ctx.arg::<u32>(2) as u8);
     if matters(old, new) {
         handle(&ctx, ctx.arg(0), old, new);

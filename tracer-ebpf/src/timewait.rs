@@ -30,7 +30,7 @@ use tracer_ebpf::{ABSENT, Socket, Tuple, closer, direction, flags, kind, reason,
 
 use crate::{
     filter,
-    maps::{EXPIRING, SOCKETS, config, offset},
+    maps::{EXPIRING, SOCKETS, config, is_floor, offset},
     output::{now, send},
     sock::{Head, Load, Pointer, Probed, Typed, follow, key, tuple},
     state::about,
@@ -79,6 +79,9 @@ unsafe fn owner_of(timer: Pointer) -> Option<Pointer> {
 /// prolonged: the entry is gone by then.
 #[btf_tracepoint(function = "timer_start")]
 pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: the argument is typed; the TIME_WAIT around the timer is probed.
     unsafe {
         let Some(tw) = owner_of(ctx.arg(0)) else {
@@ -105,6 +108,9 @@ pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
 /// End by its timer, tracepoint backend.
 #[btf_tracepoint(function = "timer_expire_entry")]
 pub(crate) fn timewait_timer_expire(ctx: BtfTracePointContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: the argument is typed; the TIME_WAIT around the timer is probed.
     unsafe {
         if let Some(tw) = owner_of(ctx.arg(0)) {
@@ -119,6 +125,9 @@ pub(crate) fn timewait_timer_expire(ctx: BtfTracePointContext) -> i32 {
 /// TIME_WAIT's IPv6 addresses are filled in later.
 #[fexit(function = "inet_twsk_alloc")]
 pub(crate) fn timewait_alloc(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     allocated(&ctx);
     0
 }
@@ -126,6 +135,9 @@ pub(crate) fn timewait_alloc(ctx: FExitContext) -> i32 {
 /// Second copy, for when the first was skipped because it would have interrupted itself.
 #[fexit(function = "inet_twsk_alloc")]
 pub(crate) fn timewait_alloc_again(ctx: FExitContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     allocated(&ctx);
     0
 }
@@ -153,6 +165,9 @@ fn allocated(ctx: &FExitContext) {
 /// `inet_twsk_kill` next.
 #[fentry(function = "tw_timer_handler")]
 pub(crate) fn timewait_expires(ctx: FEntryContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     if let Some(slot) = EXPIRING.get_ptr_mut(0) {
         // SAFETY: a per-CPU slot; timers of one processor run one after the other.
         unsafe { *slot = ctx.arg::<u64>(0) };
@@ -163,6 +178,9 @@ pub(crate) fn timewait_expires(ctx: FEntryContext) -> i32 {
 /// End, trampoline backend: `void inet_twsk_kill(struct inet_timewait_sock *)`.
 #[fentry(function = "inet_twsk_kill")]
 pub(crate) fn timewait_kill(ctx: FEntryContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: the argument is typed.
     unsafe {
         let tw: Pointer = ctx.arg(0);
@@ -187,6 +205,9 @@ pub(crate) fn timewait_kill(ctx: FEntryContext) -> i32 {
 /// tcp_twsk_destructor(struct sock *)`. It is in no chain by now, however it got out of it.
 #[fentry(function = "tcp_twsk_destructor")]
 pub(crate) fn timewait_free(ctx: FEntryContext) -> i32 {
+    if is_floor() {
+        return 0;
+    }
     // SAFETY: the argument is typed; the helper returns a typed pointer or null.
     unsafe {
         let sk: Pointer = ctx.arg(0);

@@ -227,6 +227,10 @@ pub struct Tuning {
     /// Act as if the kernel skipped the program for every state change of a softirq, for tests.
     #[arg(long, hide = true)]
     pub skip_softirq: bool,
+
+    /// Attach programs that return at once, for benchmarks: what is told is not true then.
+    #[arg(long, hide = true)]
+    pub floor: bool,
 }
 
 /// Which hooks may be used.

@@ -81,6 +81,7 @@ fn options(args: &RunArgs, child: u32) -> Options {
         max_sockets: args.tuning.max_sockets,
         backend: args.tuning.backend.into(),
         skip_softirq: args.tuning.skip_softirq,
+        floor: args.tuning.floor,
         ..Options::default()
     }
 }

@@ -182,6 +182,7 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
         max_sockets: args.tuning.max_sockets,
         backend: args.tuning.backend.into(),
         skip_softirq: args.tuning.skip_softirq,
+        floor: args.tuning.floor,
     })
 }
 

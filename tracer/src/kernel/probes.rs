@@ -63,6 +63,8 @@ pub struct Options {
     pub backend: Choice,
     /// For tests: act as if the kernel skipped the program for every state change of a softirq.
     pub skip_softirq: bool,
+    /// For benchmarks: programs that return at once.
+    pub floor: bool,
 }
 
 impl Default for Options {
@@ -78,6 +80,7 @@ impl Default for Options {
             max_sockets: 65_536,
             backend: Choice::Auto,
             skip_softirq: false,
+            floor: false,
         }
     }
 }
@@ -387,6 +390,7 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
         all: u32::from(options.all || kernel.config.socket_cookie == 0),
         ends: u32::from(options.ends),
         skip_softirq: u32::from(options.skip_softirq),
+        floor: u32::from(options.floor),
         pids: length(options.pids.len()),
         namespaces: length(options.namespaces.len()),
         destinations: length(options.destinations.len()),
