@@ -31,6 +31,7 @@ mod run;
 mod sandbox;
 mod snapshot;
 mod stories;
+mod storm;
 mod timewait;
 mod trace;
 mod world;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         ("run", run::process::SCENARIOS),
         ("pools", pools::SCENARIOS),
         ("snapshot", snapshot::SCENARIOS),
+        ("storm", storm::SCENARIOS),
         ("stories", stories::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
         ("hostile", hostile::machine::SCENARIOS),
