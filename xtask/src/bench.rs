@@ -1,7 +1,7 @@
 /*!
-`cargo xtask bench`: measures what has to be fast, and fails where it is not.
+`cargo xtask bench`: measures what has to be fast.
 */
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 
@@ -16,23 +16,78 @@ pub(crate) struct Options {
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// What tracing costs on this kernel, as root: connections, answers and failures a second beside
+    /// nobody, empty programs, tracer, and every peer that is installed (Debian's packages
+    /// libbpf-tools and bpftrace); a Markdown table each
+    Live(Live),
+    /// What an event costs user space, stage by stage
+    Stages,
     /// A minute of a large node's events through the ledger: 500 network namespaces, 5,000 pools,
     /// 100,000 events a second; at least ten times faster than real time
     Ledger,
+}
+
+#[derive(clap::Args)]
+struct Live {
+    /// Rounds of each load
+    #[arg(long, default_value_t = 7)]
+    rounds: u32,
+    /// Only these loads, separated by commas: storm, inbound, keep-alive, dry-pool, idle
+    #[arg(long, value_name = "LOADS")]
+    loads: Option<String>,
+    /// Only what has one of these in its name, separated by commas
+    #[arg(long, value_name = "NAMES")]
+    only: Option<String>,
+    /// Connections of a storm, in thousands
+    #[arg(long, default_value_t = 60)]
+    thousands: u32,
+    /// Clients of a storm at a time
+    #[arg(long, default_value_t = 4)]
+    clients: u16,
+    /// Writes the tables to this file too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+impl Live {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--rounds={}", self.rounds),
+            format!("--thousands={}", self.thousands),
+            format!("--clients={}", self.clients),
+        ];
+        let markdown = self.markdown.as_ref().map(|file| {
+            // cargo runs benches in the folder of their package.
+            std::path::absolute(file).unwrap_or_else(|_| file.clone())
+        });
+        let markdown = markdown.map(|file| file.display().to_string());
+        for (name, value) in [
+            ("loads", &self.loads),
+            ("only", &self.only),
+            ("markdown", &markdown),
+        ] {
+            arguments.extend(value.as_ref().map(|value| format!("--{name}={value}")));
+        }
+        arguments
+    }
 }
 
 /// Runs the verb.
 ///
 /// # Errors
 ///
-/// When the bench cannot be built, or says that a promise is broken.
+/// When the bench cannot be built or run, or says that a promise is broken.
 pub(crate) fn run(options: Options) -> Result<()> {
-    let bench = match options.what {
-        What::Ledger => "ledger",
+    let (bench, arguments) = match options.what {
+        What::Live(live) => ("live", live.arguments()),
+        What::Stages => ("stages", Vec::new()),
+        What::Ledger => ("ledger", Vec::new()),
     };
     exec(
         Command::new(paths::cargo())
-            .args(["bench", "--package", "tracer", "--bench", bench])
+            .args(["bench", "--locked", "--package", "tracer", "--bench", bench])
+            .arg("--")
+            .args(arguments)
             .current_dir(paths::root()),
     )
 }

@@ -31,7 +31,7 @@ enum Verb {
     Test(test::Options),
     /// Runs the end-to-end tests, or a command, on Debian kernels in qemu
     Vm(vm::Options),
-    /// Measures: how many times faster than real time the ledger folds a large node's events
+    /// Measures what tracing costs, beside an untraced machine and other tools
     Bench(bench::Options),
     /// Runs every check a change has to pass
     Ci(ci::Options),

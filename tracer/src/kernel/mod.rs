@@ -1,6 +1,7 @@
 /*! The only folder that knows aya: load, attach, drain, and what the kernel allows. */
 
 pub mod btf;
+pub mod cost;
 mod features;
 pub mod hooks;
 pub mod kallsyms;

@@ -15,6 +15,9 @@ use crate::event::{Direction, Event, Owner, Ownership, Tuple};
 /// found no room has no owner.
 const MOST: usize = 262_144;
 
+/// Owners kept before those without a birth are forgotten, at about 130 bytes each.
+const OWNERS: usize = 1_024;
+
 /// What a TIME_WAIT and its end have in common. Before Linux 5.11 each namespace counts its own
 /// cookies.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -51,8 +54,7 @@ struct Birth {
 #[derive(Debug, Default)]
 pub(super) struct Births {
     births: HashMap<Key, Birth>,
-    // One process makes many in a row: they share its name.
-    newest: Option<Arc<Owner>>,
+    owners: Owners,
 }
 
 impl Births {
@@ -62,12 +64,8 @@ impl Births {
         if self.births.len() >= MOST && !self.births.contains_key(&key) {
             return;
         }
-        let owner = match &self.newest {
-            Some(newest) if **newest == event.owner => Arc::clone(newest),
-            _ => Arc::clone(self.newest.insert(Arc::new(event.owner))),
-        };
         let birth = Birth {
-            owner,
+            owner: self.owners.share(&event.owner),
             ownership: event.ownership,
             direction: event.direction,
         };
@@ -84,5 +82,72 @@ impl Births {
             end.ownership = birth.ownership;
             end.direction = birth.direction;
         }
+    }
+}
+
+/// Owners shared by their births: a thread makes many.
+#[derive(Debug)]
+struct Owners {
+    /// By process, its start, and thread, as each was last.
+    shared: HashMap<(u32, u64, u32), Arc<Owner>>,
+    /// How many there may be until those without a birth are forgotten.
+    most: usize,
+}
+
+impl Owners {
+    fn share(&mut self, owner: &Owner) -> Arc<Owner> {
+        let key = (owner.tgid, owner.start_ns, owner.tid);
+        if let Some(shared) = self.shared.get(&key)
+            // A thread may have another name by now, or be another of the same number.
+            && **shared == *owner
+        {
+            return Arc::clone(shared);
+        }
+        if self.shared.len() >= self.most {
+            self.shared.retain(|_, owner| Arc::strong_count(owner) > 1);
+            self.most = OWNERS.max(2 * self.shared.len());
+        }
+        let new = Arc::new(*owner);
+        self.shared.insert(key, Arc::clone(&new));
+        new
+    }
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self {
+            shared: HashMap::default(),
+            most: OWNERS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{OWNERS, Owners};
+    use crate::event::sample::time_wait;
+
+    #[test]
+    fn owners_are_shared_until_nobody_needs_them() {
+        let mut owners = Owners::default();
+        let mut owner = time_wait().owner;
+        let first = owners.share(&owner);
+        assert!(Arc::ptr_eq(&first, &owners.share(&owner)));
+        owner.uid += 1;
+        let renamed = owners.share(&owner);
+        assert_eq!((first.uid, renamed.uid), (owner.uid - 1, owner.uid));
+        for tid in 0..10 * OWNERS as u32 {
+            owner.tid = 1_000_000 + tid;
+            owners.share(&owner);
+        }
+        assert!(owners.shared.len() <= OWNERS);
+        assert!(
+            owners
+                .shared
+                .values()
+                .any(|kept| Arc::ptr_eq(kept, &renamed))
+        );
     }
 }

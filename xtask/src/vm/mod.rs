@@ -49,6 +49,9 @@ const BUSYBOX: Package = Package {
 /// The test target that runs in the guest.
 const TESTS: &str = "e2e";
 
+/// The bench that runs in the guest if asked for.
+const BENCH: &str = "live";
+
 /// The variable that chooses the backend of every tracer a guest runs.
 const BACKEND: &str = "TRACER_BACKEND";
 
@@ -95,6 +98,10 @@ pub(crate) struct Options {
     /// Arguments of the tests, separated by spaces
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     bin_args: String,
+    /// Runs the bench of `cargo xtask bench live` instead of the tests. Emulated, a nanosecond is
+    /// an instruction
+    #[arg(long, conflicts_with_all = ["command", "page", "no_skips"])]
+    bench: bool,
     /// Fails when a test was skipped in a guest for anything but its kernel
     #[arg(long)]
     no_skips: bool,
@@ -148,7 +155,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         Some(Cross::prepare(arch, options.refresh)?)
     };
     apt::ensure(&packages, "booting a kernel in qemu")?;
-    let tests = options.command.is_empty();
+    let tests = options.command.is_empty() && !options.bench;
     let payload = payload(&options, cross)?;
     let mut kernels: Vec<(Kernel, PathBuf)> = Vec::new();
     for version in &options.kernels {
@@ -303,14 +310,23 @@ fn payload(options: &Options, cross: Option<Cross>) -> Result<Payload> {
             cross,
         });
     }
-    let arguments = ["test", "--no-run", "--package", "tracer", "--test", TESTS];
+    let (kind, name) = if options.bench {
+        ("bench", BENCH)
+    } else {
+        ("test", TESTS)
+    };
+    let target = format!("--{kind}");
+    let arguments = ["test", "--no-run", "--package", "tracer", &target, name];
     let built = build(&arguments, profile, cross.as_ref())?;
-    let tests = executable(&built, "test", TESTS)?;
+    let tests = executable(&built, kind, name)?;
+    let mut command = vec![tests.to_string_lossy().into_owned()];
     // The skips are in the tests' output.
-    let mut command = vec![
-        tests.to_string_lossy().into_owned(),
-        "--nocapture".to_owned(),
-    ];
+    let flag = if options.bench {
+        "--bench"
+    } else {
+        "--nocapture"
+    };
+    command.push(flag.to_owned());
     command.extend(options.bin_args.split_whitespace().map(str::to_owned));
     Ok(Payload {
         tracer: executable(&built, "bin", "tracer")?,

@@ -8,6 +8,7 @@ keeps open what it was told to keep until its standard input ends.
 */
 
 mod bind;
+mod chat;
 mod connect;
 mod pace;
 mod ring;
@@ -24,6 +25,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 pub use bind::{Bind, BindFirst, Collide};
+pub use chat::Chat;
 pub use connect::{Connect, Threads};
 pub use pace::Pace;
 pub use ring::Ring;
@@ -54,6 +56,8 @@ pub enum Work {
     BindFirst(BindFirst),
     /// Calls connect() through `io_uring`.
     Ring(Ring),
+    /// Keeps connections and uses them.
+    Chat(Chat),
 }
 
 /// The argument of a workload process.
@@ -143,6 +147,7 @@ pub fn from_args(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<boo
         Work::Collide(order) => client(|| bind::collide(&order))?,
         Work::BindFirst(order) => client(|| bind::bind_first(&order))?,
         Work::Ring(order) => client(|| ring::run(&order))?,
+        Work::Chat(order) => client(|| chat::run(&order))?,
     }
     Ok(true)
 }
