@@ -23,15 +23,15 @@ const SETTLED: Duration = Duration::from_millis(700);
 #[derive(Clone, Debug)]
 pub(crate) struct Contender {
     /// Its name in the tables.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// The command that watches; none for nobody. `{netns}` stands for the namespace to watch.
-    command: Option<(PathBuf, Vec<&'static str>)>,
+    command: Option<(PathBuf, Vec<String>)>,
 }
 
 /// One that cannot watch here.
 pub(crate) struct Absent {
     /// Its name in the tables.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// What it lacks, or said.
     pub(crate) why: String,
 }
@@ -51,14 +51,22 @@ const FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/bin"];
 
 impl Contender {
     /// All that can be tried here, and those that are absent, with the reason.
-    pub(crate) fn all(tracer: &Path, only: &[String]) -> anyhow::Result<(Vec<Self>, Vec<Absent>)> {
-        let own = |name, arguments: &[&'static str]| Self {
-            name,
-            command: Some((tracer.to_owned(), arguments.to_vec())),
+    pub(crate) fn all(
+        tracer: &Path,
+        only: &[String],
+        beside: &[String],
+    ) -> anyhow::Result<(Vec<Self>, Vec<Absent>)> {
+        let one = |name: &str, program: PathBuf, arguments: &[&str]| {
+            let arguments = arguments.iter().map(|&argument| argument.to_owned());
+            Self {
+                name: name.to_owned(),
+                command: Some((program, arguments.collect())),
+            }
         };
+        let own = |name, arguments: &[&str]| one(name, tracer.to_owned(), arguments);
         let mut all = vec![
             Self {
-                name: UNTRACED,
+                name: UNTRACED.to_owned(),
                 command: None,
             },
             own(FLOOR, &["watch", "-o", "json", "--floor"]),
@@ -79,19 +87,21 @@ impl Contender {
         ] {
             let mut files = FOLDERS.iter().map(|folder| Path::new(folder).join(program));
             match files.find(|file| file.is_file()) {
-                Some(file) => all.push(Self {
-                    name,
-                    command: Some((file, arguments.to_vec())),
-                }),
+                Some(file) => all.push(one(name, file, arguments)),
                 None => absent.push(Absent {
-                    name,
+                    name: name.to_owned(),
                     why: "not installed".to_owned(),
                 }),
             }
         }
         let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part));
-        all.retain(|one| one.name == UNTRACED || wanted(one.name));
-        absent.retain(|one| wanted(one.name));
+        all.retain(|one| one.name == UNTRACED || wanted(&one.name));
+        absent.retain(|one| wanted(&one.name));
+        all.extend(
+            beside
+                .iter()
+                .map(|line| one(line, "/bin/sh".into(), &["-c", line])),
+        );
         // One that cannot start here is no contender.
         let mut able = Vec::new();
         for one in all {

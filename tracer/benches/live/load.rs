@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use tracer::host::sock_diag::tcp_sockets;
 use tracer::sandbox::workload::{Chat, Connect, Manner, Serve, Then, Threads, Work};
 use tracer::sandbox::{Pair, Process, SERVER_V4, Settings, Side};
@@ -12,8 +15,12 @@ use tracer::sandbox::{Pair, Process, SERVER_V4, Settings, Side};
 /// Longest time a load may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Source ports of a storm's client: more than any of its pools needs.
+/// Source ports of a storm's client.
 const PORTS: u16 = 40_000;
+
+/// Destinations of a storm, in turn: so many that no pool gets far. From half of its ports on,
+/// what the kernel does is look for a free one.
+const DESTINATIONS: u16 = 16;
 
 /// Connections kept in use.
 const KEPT: u32 = 1_000;
@@ -29,7 +36,7 @@ const IDLE: Duration = Duration::from_secs(5);
 pub(crate) struct Size {
     /// Connections, answers or failures.
     pub(crate) operations: u64,
-    /// Clients at a time, each with a destination of its own.
+    /// Clients at a time.
     pub(crate) clients: u16,
 }
 
@@ -104,7 +111,7 @@ impl Load {
         let ports = if self == Self::DryPool { DRY } else { PORTS };
         let pair = Pair::create(&Settings::with_ports(ports))?;
         let program = std::env::current_exe()?;
-        let listening = 7000..7000 + size.clients;
+        let listening = 7000..7000 + DESTINATIONS;
         let at = |port| SocketAddr::new(SERVER_V4.into(), port);
         let serve = Work::Serve(Serve {
             at: listening.clone().map(at).collect(),
@@ -116,9 +123,10 @@ impl Load {
         let mut kept = None;
         match self {
             Self::Storm | Self::Inbound => {
-                for port in listening {
-                    let attempts = size.operations / u64::from(size.clients);
-                    clients.push(client(&Work::Connect(Connect::new(at(port), attempts)))?);
+                let attempts = size.operations / u64::from(size.clients);
+                let storm = Connect::new(at(listening.start), attempts).spread(DESTINATIONS);
+                for _ in 0..size.clients {
+                    clients.push(client(&Work::Connect(storm.clone()))?);
                 }
             }
             Self::KeepAlive => {
@@ -146,6 +154,13 @@ impl Load {
             }
             Self::Idle => {}
         }
+        if clients.len() < available_parallelism()?.get() {
+            // Where they run decides how dear it is to wake the other.
+            let all = clients.iter().chain([&server]);
+            for (processor, process) in all.enumerate() {
+                pin(process, processor)?;
+            }
+        }
         Ok(Stage {
             load: self,
             operations: size.operations,
@@ -155,6 +170,14 @@ impl Load {
             _kept: kept,
         })
     }
+}
+
+/// Keeps a process on one processor.
+fn pin(process: &Process, processor: usize) -> anyhow::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor)?;
+    sched_setaffinity(Pid::from_raw(process.pid().cast_signed()), &only)?;
+    Ok(())
 }
 
 /// A load that is ready to go.

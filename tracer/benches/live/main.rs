@@ -38,10 +38,13 @@ struct Options {
     /// Only contenders with one of these in their name; `untraced` is always there.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// A further command to watch with, by the shell; may be given several times.
+    #[arg(long, value_name = "COMMAND")]
+    beside: Vec<String>,
     /// Connections of a storm, in thousands.
     #[arg(long, default_value_t = 60)]
     thousands: u32,
-    /// Clients of a storm at a time, each with a destination of its own.
+    /// Clients of a storm at a time.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     clients: u16,
     /// Write the tables here too, as Markdown.
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     machine::mount_tracefs()?;
-    let (contenders, absent) = Contender::all(&options.tracer, &options.only)?;
+    let (contenders, absent) = Contender::all(&options.tracer, &options.only, &options.beside)?;
     let loads = match &options.loads[..] {
         [] => Load::ALL,
         loads => loads,

@@ -24,7 +24,7 @@ const COUNTED: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Result {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Whether it is tracer.
     pub(crate) is_own: bool,
     /// How long each round took.
@@ -52,16 +52,23 @@ pub(crate) fn rounds(
     let mut results: Vec<Result> = contenders
         .iter()
         .map(|contender| Result {
-            name: contender.name,
+            name: contender.name.clone(),
             is_own: contender.is_own(),
             ..Result::default()
         })
         .collect();
     for round in 0..rounds {
         for (contender, result) in turn(round, contenders, &mut results) {
-            one(load, size, contender, result).with_context(|| contender.name.to_owned())?;
+            one(load, size, contender, result).with_context(|| contender.name.clone())?;
         }
-        eprintln!("{load}: round {} of {rounds} is done", round + 1);
+        let took: Vec<f64> = results
+            .iter()
+            .map(|one| one.took[round].as_secs_f64())
+            .collect();
+        eprintln!(
+            "{load}: round {} of {rounds} is done: {took:.3?} s",
+            round + 1
+        );
     }
     if load == Load::Idle {
         return Ok(results);
@@ -70,8 +77,7 @@ pub(crate) fn rounds(
     for round in 0..COUNTED.min(rounds) {
         for (contender, result) in turn(round, contenders, &mut results) {
             if contender.name != UNTRACED {
-                counted(load, size, contender, result)
-                    .with_context(|| contender.name.to_owned())?;
+                counted(load, size, contender, result).with_context(|| contender.name.clone())?;
             }
         }
     }

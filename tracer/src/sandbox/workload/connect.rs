@@ -31,6 +31,8 @@ pub struct Connect {
     pub list_ports: bool,
     /// Calls per second; as fast as it goes without.
     pub per_second: Option<f64>,
+    /// Ports of the destination that are taken in turn, from that of `to` on.
+    pub spread: u16,
 }
 
 /// Threads of a workload.
@@ -55,6 +57,7 @@ impl Connect {
             threads: None,
             list_ports: false,
             per_second: None,
+            spread: 1,
         }
     }
 
@@ -93,6 +96,13 @@ impl Connect {
     #[must_use]
     pub fn list_ports(mut self) -> Self {
         self.list_ports = true;
+        self
+    }
+
+    /// Takes so many ports of the destination in turn: each has a pool of its own.
+    #[must_use]
+    pub fn spread(mut self, ports: u16) -> Self {
+        self.spread = ports;
         self
     }
 
@@ -139,12 +149,15 @@ fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
     };
     let mut kept = Vec::new();
     let mut pace = order.per_second.map(Pace::new);
-    for _ in 0..order.attempts {
+    let ports = (0..order.spread).cycle();
+    for (_, port) in (0..order.attempts).zip(ports) {
         if let Some(pace) = &mut pace {
             pace.wait();
         }
-        let socket = stream(order.to)?;
-        match attempt(order, &socket) {
+        let mut to = order.to;
+        to.set_port(to.port() + port);
+        let socket = stream(to)?;
+        match attempt(order, to, &socket) {
             Ok(()) => {
                 report.connected += 1;
                 if order.list_ports {
@@ -166,12 +179,12 @@ fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
     Ok((report, kept))
 }
 
-fn attempt(order: &Connect, socket: &Socket) -> io::Result<()> {
+fn attempt(order: &Connect, to: SocketAddr, socket: &Socket) -> io::Result<()> {
     if !order.nonblocking {
-        return socket.connect(&order.to.into());
+        return socket.connect(&to.into());
     }
     socket.set_nonblocking(true)?;
-    match socket.connect(&order.to.into()) {
+    match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
         outcome => return outcome,
     }
