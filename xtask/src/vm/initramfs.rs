@@ -33,8 +33,10 @@ pub(super) const PEERS: &[&str] = &["ss", "bpftool"];
 pub(super) struct Payload {
     /// The tracer binary.
     pub(super) tracer: PathBuf,
-    /// The test binary, if it is to run.
+    /// The binary of the tests or of the bench, if one is to run.
     pub(super) tests: Option<PathBuf>,
+    /// Whether it can list the scenarios it would run.
+    pub(super) lists_scenarios: bool,
     /// The command and its arguments.
     pub(super) command: Vec<String>,
     /// Where all else comes from, when not from this machine.

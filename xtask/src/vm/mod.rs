@@ -306,6 +306,7 @@ fn payload(options: &Options, cross: Option<Cross>) -> Result<Payload> {
         return Ok(Payload {
             tracer: executable(&built, "bin", "tracer")?,
             tests: None,
+            lists_scenarios: false,
             command: options.command.clone(),
             cross,
         });
@@ -331,6 +332,7 @@ fn payload(options: &Options, cross: Option<Cross>) -> Result<Payload> {
     Ok(Payload {
         tracer: executable(&built, "bin", "tracer")?,
         tests: Some(tests),
+        lists_scenarios: !options.bench,
         command,
         cross,
     })

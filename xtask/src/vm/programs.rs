@@ -54,7 +54,7 @@ const LEFT_OUT: &[&str] = &[
 /// not copied.
 pub(super) fn pack(payload: &Payload, tree: &Path) -> Result<()> {
     // Another architecture's tests cannot be asked here, nor its packages be installed.
-    if payload.tests.is_none()
+    if !payload.lists_scenarios
         || payload.cross.is_some()
         || !has_daemons(&scenarios(&payload.command)?)
     {
