@@ -81,9 +81,8 @@ fn without_each_capability() -> Result<(), Skip> {
     }
     // Without all of these nothing is missed, so without each.
     let story = play(&Conditions::without(&OF_NO_USE))?;
-    for fact in ["processes", "namespaces"] {
-        assert_eq!(story.fact(fact), "", "{story:#?}");
-    }
+    story.assert_processes("");
+    assert_eq!(story.fact("namespaces"), "", "{story:#?}");
     if !is_confidential() {
         story.assert_facts(&[("connect", SEEN), ("bind", SEEN)]);
     }
@@ -104,9 +103,9 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
     story.assert_facts(&[
         ("state", &["tracepoint"]),
         ("rescue", &["tracepoint"]),
-        ("processes", &["own"]),
         ("namespaces", &["own"]),
     ]);
+    story.assert_processes("own");
     story.assert_said(&["CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]);
     if trampolines {
         let exact: &[&str] = &["trampoline"];
@@ -115,7 +114,7 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
 
     // The names of programs.
     let story = play(&of(&[BPF, PERFMON, SYS_PTRACE]))?;
-    assert_eq!(story.fact("processes"), "", "{story:#?}");
+    story.assert_processes("");
     story.assert_facts(&[("namespaces", &["own"])]);
 
     // The addresses of timers.
@@ -133,10 +132,8 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
     let whole = [BPF, PERFMON, SYS_PTRACE, SYS_ADMIN, SYSLOG, DAC_READ_SEARCH];
     for options in BACKENDS {
         let story = play(&of(&whole).options(options))?;
-        assert_eq!(
-            (story.fact("processes"), story.fact("namespaces")),
-            ("", "")
-        );
+        story.assert_processes("");
+        assert_eq!(story.fact("namespaces"), "", "{story:#?}");
         if !confidential {
             story.assert_facts(&[("connect", SEEN), ("bind", SEEN)]);
         }
@@ -215,11 +212,11 @@ fn no_tracefs() -> Result<(), Skip> {
 fn hidden_processes() -> Result<(), Skip> {
     let least = [BPF, PERFMON, SYSLOG, DAC_READ_SEARCH];
     let story = play(&Conditions::nobody(&least).hide_processes())?;
-    story.assert_facts(&[("processes", &["own"])]);
+    story.assert_processes("own");
     story.assert_said(&["CAP_SYS_PTRACE"]);
     let least = [BPF, PERFMON, SYSLOG, SYS_PTRACE];
     let story = play(&Conditions::nobody(&least).hide_processes())?;
-    assert_eq!(story.fact("processes"), "", "{story:#?}");
+    story.assert_processes("");
     Ok(())
 }
 

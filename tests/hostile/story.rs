@@ -139,6 +139,14 @@ impl Story {
         );
     }
 
+    /// Asserts how the programs of processes are known, where events say at all which process of
+    /// a pid they are of.
+    pub(crate) fn assert_processes(&self, how: &str) {
+        let nameless = self.said.contains("by their thread's name");
+        let how = if nameless { "none" } else { how };
+        assert_eq!(self.fact("processes"), how, "{self:#?}");
+    }
+
     /// Asserts how facts were learnt.
     pub(crate) fn assert_facts(&self, facts: &[(&str, &[&str])]) {
         for (fact, any) in facts {

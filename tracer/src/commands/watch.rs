@@ -107,7 +107,7 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
     for gap in preflight::gaps(&facts, &kernel, &backend, options.ends) {
         say(&gap);
     }
-    backend.extend(preflight::reach(&facts));
+    backend.extend(preflight::reach_of_events(&facts, &kernel));
     let about = About {
         kernel: uname().map_or_else(
             |_| "of unknown release".to_owned(),

@@ -18,7 +18,7 @@ mod hooks;
 mod machine;
 
 pub use facts::{Capability, Cgroups, FUNCTIONS, Facts, Lockdown, NoBtf, TRACEPOINTS, Types};
-pub use gaps::{NAMESPACES, OWN, PROCESSES, gaps, has_hook_gaps, reach};
+pub use gaps::{NAMESPACES, OWN, PROCESSES, gaps, has_hook_gaps, reach, reach_of_events};
 
 /// The hook both backends stand on: without it nothing can be traced.
 pub const REQUIRED_HOOK: &str = "inet_sock_set_state";

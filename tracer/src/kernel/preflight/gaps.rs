@@ -53,6 +53,20 @@ pub fn reach(facts: &Facts) -> BTreeMap<String, String> {
     reach
 }
 
+/// The same for what the events of this kernel's programs are joined to.
+pub fn reach_of_events(facts: &Facts, kernel: &Kernel) -> BTreeMap<String, String> {
+    let mut reach = reach(facts);
+    if hides_processes(kernel) {
+        reach.insert(PROCESSES.to_owned(), NONE.to_owned());
+    }
+    reach
+}
+
+/// Whether events carry a pid only, and not which process of that pid it was.
+fn hides_processes(kernel: &Kernel) -> bool {
+    kernel.config.task_btf == 0 && kernel.config.probe_read == 0
+}
+
 /// Finding a namespace takes the one, entering it the other.
 fn lists_all(facts: &Facts) -> bool {
     facts.has(Capability::SysPtrace) && facts.has(Capability::SysAdmin)
@@ -178,7 +192,7 @@ fn beside_hooks(facts: &Facts, kernel: &Kernel) -> Vec<Gap> {
             fix: Some(LEAVE_PID_NAMESPACE.to_owned()),
         });
     }
-    if kernel.config.task_btf == 0 && kernel.config.probe_read == 0 {
+    if hides_processes(kernel) {
         gaps.push(Gap {
             what: format!("{PEOPLE} are not known, processes go by their thread's name"),
             reason:
