@@ -22,7 +22,7 @@ use tracer_ebpf::{AF_INET, cause, direction, kind};
 
 use crate::{
     connect::{finish, place_of},
-    maps::{NO_FAILURES, is_floor, offset},
+    maps::{EMPTY, is_floor, offset},
     sock::{Load, Pointer, Probed, Typed, follow, is_tcp, mapped, netns},
     syscall::{self, address_of, field, socket_of},
 };
@@ -63,7 +63,7 @@ pub(crate) fn bind_exit(ctx: TracePointContext) -> u32 {
         && let Some(sk) = socket_of(call.fd)
         && let Some((address, port)) = address_of(&call)
     {
-        let mut event = NO_FAILURES.first;
+        let mut event = EMPTY;
         event.kind = kind::BIND_FAILED;
         event.errno = errno as u16;
         event.cause = cause_of(errno, port);
@@ -113,7 +113,7 @@ fn returned(ctx: &FExitContext, result: i32) {
         let address: Pointer = ctx.arg(1);
         let port = u16::from_be(Typed::load::<u16>(address, 2));
         let errno = i64::from(result).wrapping_neg();
-        let mut event = NO_FAILURES.first;
+        let mut event = EMPTY;
         event.kind = kind::BIND_FAILED;
         event.direction = direction::UNKNOWN;
         event.errno = errno as u16;

@@ -36,7 +36,7 @@ use tracer_ebpf::{
 
 use crate::{
     filter,
-    maps::{ATTEMPTS, NO_FAILURES, REPORTED, SOCKETS, config, count, is_floor, offset},
+    maps::{ATTEMPTS, EMPTY, REPORTED, SOCKETS, config, count, is_floor, offset},
     output::{failed, now},
     owner,
     sock::{Load, Pointer, Probed, Typed, key, mapped, netns, tuple},
@@ -137,7 +137,7 @@ pub(crate) fn connect_exit(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn report(errno: i64) {
     let thread = bpf_get_current_pid_tgid();
-    let mut event = NO_FAILURES.first;
+    let mut event = EMPTY;
     event.kind = kind::CONNECT_FAILED;
     event.direction = direction::OUT;
     event.errno = errno as u16;
@@ -425,7 +425,7 @@ unsafe fn returned(sk: Pointer, (address, port): ([u8; 16], u16), result: i32) {
     }
     let thread = bpf_get_current_pid_tgid();
     let errno = i64::from(result).wrapping_neg();
-    let mut event = NO_FAILURES.first;
+    let mut event = EMPTY;
     event.kind = kind::CONNECT_FAILED;
     event.direction = direction::OUT;
     event.errno = errno as u16;

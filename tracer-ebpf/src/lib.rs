@@ -349,16 +349,14 @@ pub enum Counter {
     SocketUnreadable = 5,
     /// Failures that were counted but not sent as a sample, by the rate limit or a full ring.
     SamplesSkipped = 6,
-    /// Events sent to the ring buffer.
-    Sent = 7,
     /// Failures that were skipped and whose errno was gone when another program found them.
-    Unseen = 8,
+    Unseen = 7,
     /// Children that found the map of process ids full and are not traced.
-    PidsFull = 9,
+    PidsFull = 8,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 9;
 
 /// What the programs should do: a frozen read-only global, so that the verifier
 /// folds it and the branches not taken cost nothing. 72 bytes.

@@ -115,47 +115,50 @@ pub(crate) static CLOCKS: PerCpuArray<Clocks> = PerCpuArray::with_max_entries(1,
 #[map]
 pub(crate) static EXPIRING: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// An event that says nothing.
+pub(crate) const EMPTY: Event = Event {
+    ts_ns: 0,
+    cookie: 0,
+    duration_ns: 0,
+    search_ns: 0,
+    owner: Owner {
+        start_ns: 0,
+        cgroup_id: 0,
+        tgid: 0,
+        tid: 0,
+        uid: 0,
+        reserved: 0,
+        comm: [0; 16],
+        thread: [0; 16],
+    },
+    tuple: Tuple {
+        netns: 0,
+        ifindex: 0,
+        family: 0,
+        sport: 0,
+        dport: 0,
+        reserved: 0,
+        src: [0; 16],
+        dst: [0; 16],
+    },
+    flags: 0,
+    errno: 0,
+    kind: 0,
+    cause: 0,
+    closer: 0,
+    direction: 0,
+    state: 0,
+    reason: 0,
+    reserved: 0,
+};
+
 /// A zero value to create entries of [`FAILURES`] from: it does not fit on the stack beside an event.
 #[unsafe(no_mangle)]
 pub(crate) static NO_FAILURES: FailureCount = FailureCount {
     count: 0,
     last_ns: 0,
     search_sum_ns: 0,
-    first: Event {
-        ts_ns: 0,
-        cookie: 0,
-        duration_ns: 0,
-        search_ns: 0,
-        owner: Owner {
-            start_ns: 0,
-            cgroup_id: 0,
-            tgid: 0,
-            tid: 0,
-            uid: 0,
-            reserved: 0,
-            comm: [0; 16],
-            thread: [0; 16],
-        },
-        tuple: Tuple {
-            netns: 0,
-            ifindex: 0,
-            family: 0,
-            sport: 0,
-            dport: 0,
-            reserved: 0,
-            src: [0; 16],
-            dst: [0; 16],
-        },
-        flags: 0,
-        errno: 0,
-        kind: 0,
-        cause: 0,
-        closer: 0,
-        direction: 0,
-        state: 0,
-        reason: 0,
-        reserved: 0,
-    },
+    first: EMPTY,
 };
 
 /// Adds one to a counter of this processor.

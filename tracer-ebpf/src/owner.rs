@@ -16,26 +16,34 @@ use crate::{
 /// The current task as an owner. Only right where `current` is the process that acts.
 #[inline(always)]
 pub(crate) fn current() -> Owner {
-    let pid_tgid = bpf_get_current_pid_tgid();
     // SAFETY: the helper has no preconditions.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     let mut owner = Owner {
         start_ns: 0,
         cgroup_id,
-        tgid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
+        tgid: 0,
+        tid: 0,
         uid: bpf_get_current_uid_gid() as u32,
         reserved: 0,
         comm: [0; COMM_LEN],
-        thread: bpf_get_current_comm().unwrap_or_default(),
+        thread: [0; COMM_LEN],
     };
     if config!(task_btf) != 0 {
         // SAFETY: the helper returns the current task, typed.
         unsafe {
             let task = bpf_get_current_task_btf() as *const c_void;
+            owner.tgid = Typed::load::<u32>(task, offset!(task_tgid));
+            owner.tid = Typed::load::<u32>(task, offset!(task_pid));
+            owner.thread = name::<Typed>(task);
             leader::<Typed>(&mut owner, task);
         }
-    } else if config!(probe_read) != 0 {
+        return owner;
+    }
+    let pid_tgid = bpf_get_current_pid_tgid();
+    owner.tgid = (pid_tgid >> 32) as u32;
+    owner.tid = pid_tgid as u32;
+    owner.thread = bpf_get_current_comm().unwrap_or_default();
+    if config!(probe_read) != 0 {
         // SAFETY: the helper returns the current task's address; probed loads take any.
         unsafe {
             let task = bpf_get_current_task() as *const c_void;
@@ -51,14 +59,26 @@ pub(crate) fn current() -> Owner {
 /// `task` must be a `task_struct` that `L` can follow.
 #[inline(always)]
 unsafe fn leader<L: Load>(owner: &mut Owner, task: Pointer) {
-    // SAFETY: the caller's promise; two words are sixteen bytes.
+    // SAFETY: the caller's promise.
     unsafe {
         let leader = follow::<L>(task, offset!(task_group_leader));
         owner.start_ns = L::load::<u64>(leader, offset!(task_start_boottime));
-        let name = [
-            L::load::<u64>(leader, offset!(task_comm)),
-            L::load::<u64>(leader, offset!(task_comm) + 8),
+        owner.comm = name::<L>(leader);
+    }
+}
+
+/// Name of a task.
+///
+/// # Safety
+/// As [`leader`].
+#[inline(always)]
+unsafe fn name<L: Load>(task: Pointer) -> [u8; COMM_LEN] {
+    // SAFETY: the caller's promise; two words are sixteen bytes.
+    unsafe {
+        let words = [
+            L::load::<u64>(task, offset!(task_comm)),
+            L::load::<u64>(task, offset!(task_comm) + 8),
         ];
-        owner.comm = core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>(name);
+        core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>(words)
     }
 }

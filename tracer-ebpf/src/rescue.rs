@@ -66,6 +66,10 @@ pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: sk is the tracepoint's typed argument; the entry stays until it is removed.
     unsafe {
         let key = key(sk);
+        if key == 0 {
+            // An accepted one that nobody asks about, mostly.
+            return 0;
+        }
         let Some(socket) = SOCKETS.get_ptr(key) else {
             return 0;
         };
@@ -98,7 +102,8 @@ pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 unsafe fn is_left(sk: Pointer) -> bool {
     // SAFETY: the caller's promise.
-    SOCKETS.get_ptr(unsafe { key(sk) }).is_some()
+    let key = unsafe { key(sk) };
+    key != 0 && SOCKETS.get_ptr(key).is_some()
 }
 
 /// Whether the peer closed.

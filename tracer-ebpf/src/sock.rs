@@ -123,15 +123,15 @@ unsafe fn v6<L: Load>(base: Pointer, offset: u32) -> [u8; 16] {
 #[inline(always)]
 pub(crate) unsafe fn tuple<L: Load>(sk: Pointer, sport: u16) -> Tuple {
     // SAFETY: the caller's promise.
-    unsafe { tuple_in::<L, L>(sk, sport) }
+    unsafe { tuple_in::<L>(sk, sport, netns::<L>(sk)) }
 }
 
-/// As [`tuple`], with another way to follow the pointer to the namespace.
+/// As [`tuple`], of a socket whose namespace is known.
 ///
 /// # Safety
-/// `sk` must be a pointer that `L` can follow, its namespace one that `N` can.
+/// As [`Load::load`].
 #[inline(always)]
-unsafe fn tuple_in<L: Load, N: Load>(sk: Pointer, sport: u16) -> Tuple {
+unsafe fn tuple_in<L: Load>(sk: Pointer, sport: u16, netns: u32) -> Tuple {
     // SAFETY: the caller's promise.
     unsafe {
         let family = L::load::<u16>(sk, offset!(skc_family));
@@ -147,7 +147,7 @@ unsafe fn tuple_in<L: Load, N: Load>(sk: Pointer, sport: u16) -> Tuple {
             )
         };
         Tuple {
-            netns: N::load::<u32>(follow::<L>(sk, offset!(skc_net)), offset!(net_inum)),
+            netns,
             ifindex: L::load::<u32>(sk, offset!(skc_bound_dev_if)),
             family,
             sport,
@@ -186,11 +186,11 @@ impl Head {
         unsafe { Typed::load::<u64>(self.0.as_ptr().cast(), offset!(skc_cookie)) }
     }
 
-    /// Addresses, with this source port.
+    /// Addresses, with this source port and namespace.
     #[inline(always)]
-    pub(crate) fn tuple(&self, sport: u16) -> Tuple {
-        // SAFETY: loads from the copy; the namespace is a kernel address.
-        unsafe { tuple_in::<Typed, Probed>(self.0.as_ptr().cast(), sport) }
+    pub(crate) fn tuple(&self, sport: u16, netns: u32) -> Tuple {
+        // SAFETY: loads from the copy.
+        unsafe { tuple_in::<Typed>(self.0.as_ptr().cast(), sport, netns) }
     }
 }
 

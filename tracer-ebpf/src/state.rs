@@ -38,7 +38,7 @@ use tracer_ebpf::{
 
 use crate::{
     connect, filter,
-    maps::{SOCKETS, config, is_floor, offset},
+    maps::{EMPTY, SOCKETS, config, is_floor, offset},
     output::{failed, now, send},
     owner,
     sock::{Load, Pointer, Typed, follow, is_tcp, key, netns, tuple},
@@ -415,7 +415,7 @@ fn is_null(pointer: Pointer) -> bool {
 /// An event with what the entry knows.
 #[inline(always)]
 pub(crate) fn about(socket: &Socket, at: u64) -> Event {
-    let mut event = crate::maps::NO_FAILURES.first;
+    let mut event = EMPTY;
     event.ts_ns = at;
     event.cookie = socket.cookie;
     event.search_ns = socket.search_ns;

@@ -30,7 +30,7 @@ use tracer_ebpf::{ABSENT, Socket, Tuple, closer, direction, flags, kind, reason,
 
 use crate::{
     filter,
-    maps::{EXPIRING, SOCKETS, config, is_floor, offset},
+    maps::{EMPTY, EXPIRING, SOCKETS, config, is_floor, offset},
     output::{now, send},
     sock::{Head, Load, Pointer, Probed, Typed, follow, key, tuple},
     state::about,
@@ -75,6 +75,28 @@ unsafe fn owner_of(timer: Pointer) -> Option<Pointer> {
         .then(|| timer.wrapping_byte_sub(offset!(tw_timer) as usize))
 }
 
+/// Substate and source port of a TIME_WAIT at any address. They are neighbours beyond its head:
+/// one read gets both.
+///
+/// # Safety
+/// As [`Load::load`] of [`Probed`].
+#[inline(always)]
+unsafe fn tail(tw: Pointer) -> (u8, u16) {
+    let (first, port) = (offset!(tw_substate), offset!(tw_sport));
+    let apart = port.wrapping_sub(first);
+    // SAFETY: the caller's promise; the verifier checks loads from the copy.
+    let (substate, sport) = unsafe {
+        if apart <= 6 {
+            let copy = Probed::load::<u64>(tw, first);
+            let base: Pointer = (&raw const copy).cast();
+            (Typed::load::<u8>(base, 0), Typed::load::<u16>(base, apart))
+        } else {
+            (Probed::load::<u8>(tw, first), Probed::load::<u16>(tw, port))
+        }
+    };
+    (substate, u16::from_be(sport))
+}
+
 /// Birth, tracepoint backend; also runs when a FIN_WAIT2 becomes a TIME_WAIT or the timer is
 /// prolonged: the entry is gone by then.
 #[btf_tracepoint(function = "timer_start")]
@@ -97,9 +119,8 @@ pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
         let Some(socket) = SOCKETS.get_ptr(cookie) else {
             return 0;
         };
-        let sport = u16::from_be(Probed::load::<u16>(tw, offset!(tw_sport)));
-        let substate = Probed::load::<u8>(tw, offset!(tw_substate));
-        born(&*socket, head.tuple(sport), substate, 0);
+        let (substate, sport) = tail(tw);
+        born(&*socket, head.tuple(sport, (*socket).netns), substate, 0);
         let _ = SOCKETS.remove(cookie);
     }
     0
@@ -323,7 +344,7 @@ unsafe fn ended<L: Load>(tw: Pointer, why: u8) {
         if !filter::place(&tuple) {
             return;
         }
-        let mut event = crate::maps::NO_FAILURES.first;
+        let mut event = EMPTY;
         event.ts_ns = now();
         if config!(socket_cookie) != 0 {
             event.cookie = L::load::<u64>(tw, offset!(skc_cookie));

@@ -338,6 +338,7 @@ mod tests {
         let payload = Payload {
             tracer: PathBuf::from("/t/tracer"),
             tests: None,
+            lists_scenarios: false,
             command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
             cross: None,
         };
