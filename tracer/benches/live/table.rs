@@ -197,10 +197,15 @@ fn spread(values: &[f64], digits: usize) -> String {
     format!("{middle:.digits$} ({low:.digits$} to {high:.digits$})")
 }
 
-/// Lower quartile, median, upper quartile, by the nearest rank.
+/// Lower quartile, median, upper quartile; of few values the outer ones are the least and the most.
 fn quartiles(values: &[f64]) -> [f64; 3] {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let last = sorted.len() - 1;
-    [0.25, 0.5, 0.75].map(|part| sorted[(last as f64 * part).round() as usize])
+    let last = (sorted.len() - 1) as f64;
+    let ranks = [
+        (last * 0.25).floor(),
+        (last * 0.5).round(),
+        (last * 0.75).ceil(),
+    ];
+    ranks.map(|rank| sorted[rank as usize])
 }
