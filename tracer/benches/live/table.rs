@@ -43,7 +43,7 @@ impl Report {
         }
         let unit = load.unit();
         self.say(&format!(
-            "| watching | {unit}s a second against untraced | programs, ns a {unit} | its process, µs a {unit} | resident MiB | skipped runs |\n\
+            "| watching | {unit}s per second against untraced | programs, ns per {unit} | its process, µs per {unit} | resident MiB | skipped runs |\n\
              |---|---|---|---|---|---|"
         ));
         let untraced = results.iter().find(|one| one.name == UNTRACED);
@@ -112,7 +112,7 @@ impl Report {
         if names.is_empty() {
             return;
         }
-        let mut head = format!("\n| program | runs a {unit} |");
+        let mut head = format!("\n| program | runs per {unit} |");
         for one in &own {
             let _ = write!(head, " {}, ns |", one.name);
         }
@@ -145,7 +145,7 @@ impl Report {
     }
 
     fn idle(&mut self, results: &[Result]) {
-        self.say("| watching | its process, µs a second | resident MiB |\n|---|---|---|");
+        self.say("| watching | its process, µs per second | resident MiB |\n|---|---|---|");
         for one in results
             .iter()
             .filter(|one| one.name != UNTRACED && one.name != FLOOR)
