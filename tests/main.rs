@@ -13,6 +13,7 @@ machine. What a kernel cannot do is skipped with the reason.
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use world::Skip;
 
 mod agree;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    heed_signals();
     let _for_anybody = trace::publish();
     let mut args = Arguments::from_args();
     // Each scenario has several processes busy at once already.
@@ -84,6 +86,15 @@ fn main() -> ExitCode {
             .map(move |&(name, scenario)| trial(area, name, scenario))
     });
     libtest_mimic::run(&args, trials.collect()).exit_code()
+}
+
+/// Who was started in the background, or by nohup, ignores these, and hands that on to whatever it
+/// starts: a shell cannot trap them then.
+fn heed_signals() {
+    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: no handler is set.
+        unsafe { signal(ignored, SigHandler::SigDfl) }.unwrap();
+    }
 }
 
 fn trial(area: &str, name: &str, scenario: Scenario) -> Trial {
