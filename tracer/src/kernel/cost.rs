@@ -54,16 +54,22 @@ pub fn costs() -> io::Result<BTreeMap<u32, Cost>> {
 
 /// Reads what `bpf_prog_show_fdinfo` (kernel/bpf/syscall.c) writes.
 fn parse(name: String, fdinfo: &str) -> Cost {
-    let field = |field: &str| {
-        let value = |line: &str| line.strip_prefix(field)?.trim().parse::<u64>().ok();
-        fdinfo.lines().find_map(value)
-    };
     Cost {
         name,
-        runs: field("run_cnt:").unwrap_or(0),
-        time: Duration::from_nanos(field("run_time_ns:").unwrap_or(0)),
-        misses: field("recursion_misses:"),
+        runs: field(fdinfo, "run_cnt:").unwrap_or(0),
+        time: Duration::from_nanos(field(fdinfo, "run_time_ns:").unwrap_or(0)),
+        misses: misses(fdinfo),
     }
+}
+
+/// Runs of a program that were skipped, out of its fdinfo.
+pub(super) fn misses(fdinfo: &str) -> Option<u64> {
+    field(fdinfo, "recursion_misses:")
+}
+
+fn field(fdinfo: &str, name: &str) -> Option<u64> {
+    let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+    fdinfo.lines().find_map(value)
 }
 
 #[cfg(test)]

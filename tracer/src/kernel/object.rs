@@ -9,6 +9,7 @@ use aya::{
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tracer_ebpf::{Config, Layout, names};
 
+use super::cost;
 use super::hooks::{Hook, Kind};
 
 /// The object that `cargo xtask ebpf` built and checked in.
@@ -168,10 +169,5 @@ pub fn recursion_misses(ebpf: &Ebpf, program: &str) -> Option<u64> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     let fd = ebpf.program(program)?.fd().ok()?;
     let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-    let text = std::fs::read_to_string(path).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:"))?
-        .trim()
-        .parse()
-        .ok()
+    cost::misses(&std::fs::read_to_string(path).ok()?)
 }
