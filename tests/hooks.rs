@@ -128,7 +128,7 @@ fn all_trampolines_or_none() -> Result<(), Skip> {
 
 /// What the doctor says of a hook that did not fire.
 fn outcome(doctor: &Doctor, expected: &Expected) -> String {
-    match doctor.trial(expected.place) {
+    match doctor.trial(expected.place, expected.fact) {
         Some(Err(reason)) => format!("refused={reason}"),
         Some(Ok(())) | None => "not_needed".to_owned(),
     }
@@ -144,7 +144,7 @@ fn faults(doctor: &Doctor, backend: &str) -> Vec<String> {
         if expected.backend != backend {
             continue;
         }
-        match doctor.trial(place) {
+        match doctor.trial(place, expected.fact) {
             _ if release < expected.since => {}
             Some(Ok(())) if dropped => {
                 faults.push(format!(
@@ -167,7 +167,7 @@ fn used(doctor: &Doctor, backend: &str) -> BTreeMap<&'static str, &'static Group
     let mut used = BTreeMap::new();
     for group in GROUPS.iter().filter(|group| group.backend == backend) {
         let mut hooks = group.hooks.iter().filter(|hook| !hook.optional);
-        if hooks.all(|hook| !matches!(doctor.trial(hook.place), Some(Err(_)))) {
+        if hooks.all(|hook| !matches!(doctor.trial(hook.place, group.fact), Some(Err(_)))) {
             used.entry(group.fact).or_insert(group);
         }
     }
@@ -186,7 +186,7 @@ fn fired(doctor: &Doctor, pid: u32, hooks: &[&Expected]) -> Vec<String> {
         let group = groups[expected.backend].get(expected.fact)?;
         let mut hooks = group.hooks.iter();
         let is_used = hooks.any(|hook| hook.place == expected.place);
-        let is_had = matches!(doctor.trial(expected.place), Some(Ok(())));
+        let is_had = matches!(doctor.trial(expected.place, expected.fact), Some(Ok(())));
         (is_used && is_had).then(|| programs.fired(group, expected.place))
     };
     loop {

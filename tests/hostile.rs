@@ -126,6 +126,9 @@ fn judge_least(of: fn(&[Capability]) -> Conditions) -> Result<(), Skip> {
             ("time_wait", &["tracepoint"]),
             ("time_wait_end", &["tracepoint"]),
         ]);
+        // Births are found without them.
+        let story = play(&of(&least).options(BACKENDS[1]))?;
+        story.assert_facts(&[("time_wait", &["tracepoint"]), ("time_wait_end", &["none"])]);
     }
 
     // All that anything takes.

@@ -10,11 +10,11 @@ use super::table::Release;
 use crate::trace::program;
 use crate::world::Skip;
 
-/// What each hook's trial gave, by place.
+/// What each hook's trial gave, by place and by the fact it is for.
 #[derive(Clone)]
 pub(crate) struct Doctor {
     kernel: String,
-    trials: BTreeMap<String, Result<(), String>>,
+    trials: BTreeMap<(String, String), Result<(), String>>,
 }
 
 impl Doctor {
@@ -43,14 +43,14 @@ impl Doctor {
         let trials = lines
             .iter()
             .filter(|line| line["type"] == "check")
-            .filter(|line| word(line, "name").contains('/'))
+            .filter(|line| line["fact"].is_string())
             .map(|line| {
                 let trial = match line["status"] == "ok" {
                     true => Ok(()),
                     // What follows from it, behind the semicolon, is of no interest.
                     false => Err(word(line, "means").split(';').next().unwrap().to_owned()),
                 };
-                (word(line, "name"), trial)
+                ((word(line, "name"), word(line, "fact")), trial)
             });
         Ok(Self {
             trials: trials.collect(),
@@ -71,8 +71,8 @@ impl Doctor {
     }
 
     /// How the trial of a hook went; `None` when it was not tried, as nothing needs it here.
-    pub(crate) fn trial(&self, place: &str) -> Option<Result<(), &str>> {
-        let trial = self.trials.get(place)?;
+    pub(crate) fn trial(&self, place: &str, fact: &str) -> Option<Result<(), &str>> {
+        let trial = self.trials.get(&(place.to_owned(), fact.to_owned()))?;
         Some(trial.as_ref().map(|&()| ()).map_err(String::as_str))
     }
 
@@ -81,7 +81,10 @@ impl Doctor {
     pub(crate) fn refuses_trampolines(&self) -> bool {
         let is_trampoline =
             |place: &str| place.starts_with("fexit/") || place.starts_with("fentry/");
-        let mut trampolines = self.trials.iter().filter(|(place, _)| is_trampoline(place));
+        let mut trampolines = self
+            .trials
+            .iter()
+            .filter(|((place, _), _)| is_trampoline(place));
         trampolines.all(|(_, trial)| trial.is_err())
     }
 }

@@ -166,7 +166,7 @@ pub(super) const EXPECTED: &[Expected] = &[
     expected(
         "time_wait",
         TRACEPOINT,
-        "tp_btf/timer_start",
+        "tp_btf/tcp_destroy_sock",
         COOKIES,
         Least::Births,
     ),

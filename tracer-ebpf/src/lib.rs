@@ -359,7 +359,7 @@ pub enum Counter {
 pub const COUNTERS: u32 = 9;
 
 /// What the programs should do: a frozen read-only global, so that the verifier
-/// folds it and the branches not taken cost nothing. 72 bytes.
+/// folds it and the branches not taken cost nothing. 80 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -415,8 +415,8 @@ pub mod connect_exit {
 pub mod births {
     /// Nobody: FIN_WAIT2 or CLOSING to CLOSE without an error counts as a birth.
     pub const INFERRED: u32 = 0;
-    /// `tp_btf/timer_start` of `tw_timer_handler`.
-    pub const TIMER: u32 = 1;
+    /// The state changes, which look it up in the kernel's table of connections.
+    pub const TABLE: u32 = 1;
     /// fexit of `inet_twsk_alloc`.
     pub const TRAMPOLINE: u32 = 2;
 }
@@ -479,6 +479,10 @@ layout! {
     skc_state = "sock_common.skc_state",
     /// Back link of the chain of established sockets; null for one that is in none.
     skc_pprev = "sock_common.skc_node.pprev",
+    /// Link in the chain of a bucket of the table of connections.
+    skc_nulls = "sock_common.skc_nulls_node",
+    /// Hash in that table.
+    skc_hash = "sock_common.skc_hash",
     /// Flags of a socket.
     skc_flags = "sock_common.skc_flags",
     /// Socket cookie.
@@ -487,6 +491,14 @@ layout! {
     net_inum = "net.ns.inum",
     /// References to a namespace; 0 once it is being removed. Moved in Linux 5.11 and 6.18.
     net_count = "net.ns.__ns_ref|net.ns.count|net.count",
+    /// The namespace's table of connections. A pointer lies between in Linux 5.18 to 6.0.
+    net_hashinfo = "net.ipv4.tcp_death_row.hashinfo",
+    /// Buckets of the table of connections.
+    hashinfo_ehash = "inet_hashinfo.ehash",
+    /// Their number less one.
+    hashinfo_mask = "inet_hashinfo.ehash_mask",
+    /// Chain of a bucket.
+    bucket_chain = "inet_ehash_bucket.chain",
     /// `IPPROTO_TCP` or another.
     sk_protocol = "sock.sk_protocol",
     /// Pending error, positive.

@@ -9,8 +9,9 @@ other case these leave at once.
   this: it follows the change to CLOSE at once, while the error is still there,
   and fires for nothing else.
 * `tp_btf/tcp_destroy_sock(struct sock *)` (`tcp_v4_destroy_sock`,
-  net/ipv4/tcp_ipv4.c, Linux 4.16): every other end. Why this: it fires once a
-  connection and side, where a second copy of `state` would run ten times.
+  net/ipv4/tcp_ipv4.c, Linux 4.16): every other end, births of TIME_WAITs among
+  them. Why this: it fires once a connection and side, where a second copy of
+  `state` would run ten times; softirqs are off around it, so nothing interrupts it.
 
 That one of them is skipped too, for the same socket, shows as an entry that
 stays: user space looks for those when the stream ends.
@@ -84,7 +85,8 @@ pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
             sk,
             if (*socket).closed_first == 0 && got_fin(sk) {
                 LAST_ACK
-            } else if (*socket).closed_first != 0 && config!(births) == births::INFERRED {
+            } else if (*socket).closed_first != 0 && config!(births) != births::TRAMPOLINE {
+                // The TIME_WAIT, if that is what came of it, is still to be told of.
                 FIN_WAIT2
             } else {
                 // A reset: a TIME_WAIT would have taken the entry along.

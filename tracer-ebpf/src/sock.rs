@@ -123,16 +123,6 @@ unsafe fn v6<L: Load>(base: Pointer, offset: u32) -> [u8; 16] {
 #[inline(always)]
 pub(crate) unsafe fn tuple<L: Load>(sk: Pointer, sport: u16) -> Tuple {
     // SAFETY: the caller's promise.
-    unsafe { tuple_in::<L>(sk, sport, netns::<L>(sk)) }
-}
-
-/// As [`tuple`], of a socket whose namespace is known.
-///
-/// # Safety
-/// As [`Load::load`].
-#[inline(always)]
-unsafe fn tuple_in<L: Load>(sk: Pointer, sport: u16, netns: u32) -> Tuple {
-    // SAFETY: the caller's promise.
     unsafe {
         let family = L::load::<u16>(sk, offset!(skc_family));
         let (src, dst) = if family == AF_INET6 {
@@ -147,7 +137,7 @@ unsafe fn tuple_in<L: Load>(sk: Pointer, sport: u16, netns: u32) -> Tuple {
             )
         };
         Tuple {
-            netns,
+            netns: netns::<L>(sk),
             ifindex: L::load::<u32>(sk, offset!(skc_bound_dev_if)),
             family,
             sport,
@@ -156,41 +146,6 @@ unsafe fn tuple_in<L: Load>(sk: Pointer, sport: u16, netns: u32) -> Tuple {
             src,
             dst,
         }
-    }
-}
-
-/// Bytes of a `struct sock_common` that hold all we read of it.
-const HEAD: usize = 128;
-
-/// A copy of the head of a `struct sock_common` at any address: one helper call instead of one
-/// for each member. Offsets beyond it are refused by the verifier at load.
-pub(crate) struct Head([u64; HEAD / 8]);
-
-impl Head {
-    /// Copies the head.
-    #[inline(always)]
-    pub(crate) fn read(sk: Pointer) -> Option<Self> {
-        if config!(probe_read) == 0 {
-            return None;
-        }
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_kernel(sk.cast::<[u64; HEAD / 8]>()) }
-            .ok()
-            .map(Self)
-    }
-
-    /// The socket's cookie.
-    #[inline(always)]
-    pub(crate) fn cookie(&self) -> u64 {
-        // SAFETY: a load from the copy; the verifier checks the offset.
-        unsafe { Typed::load::<u64>(self.0.as_ptr().cast(), offset!(skc_cookie)) }
-    }
-
-    /// Addresses, with this source port and namespace.
-    #[inline(always)]
-    pub(crate) fn tuple(&self, sport: u16, netns: u32) -> Tuple {
-        // SAFETY: loads from the copy.
-        unsafe { tuple_in::<Typed>(self.0.as_ptr().cast(), sport, netns) }
     }
 }
 

@@ -9,7 +9,7 @@ right; later changes run in softirq, the peer or an idle task and are joined to
 the owner by the socket. The typed tracepoint needs neither tracefs nor
 probe reads.
 
-It never shows TIME_WAIT: see `timewait.rs`.
+It never shows TIME_WAIT itself: see `timewait.rs`.
 
 The kernel skips a program that would interrupt itself on one processor: a
 softirq's change on top of a process's. Opening and closing first are a
@@ -33,6 +33,7 @@ use tracer_ebpf::{
     Event, Socket, births, cause, closer, direction, flags, kind,
     tcp_state::{
         CLOSE, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
+        TIME_WAIT,
     },
 };
 
@@ -335,7 +336,7 @@ pub(crate) unsafe fn chosen_by_connect<L: Load>(tcp: Pointer) -> bool {
     }
 }
 
-/// Any state to CLOSE: the connection ended. A TIME_WAIT born of it took the entry along before.
+/// Any state to CLOSE: the connection ended, perhaps with a TIME_WAIT born of it just before.
 ///
 /// # Safety
 /// `sk` must be a typed `struct sock`.
@@ -355,19 +356,24 @@ pub(crate) unsafe fn closed(sk: Pointer, old: u8) {
         };
         opened(&mut *socket, sk, sport, flags::INFERRED);
         let error = Typed::load::<u32>(sk, offset!(sk_err)) as u16;
-        let waits = matches!(old, FIN_WAIT2 | CLOSING)
-            && config!(births) == births::INFERRED
-            && error == 0
-            && lingers
-            // A close() that finds unread data resets a socket which is neither yet.
-            && Typed::load::<u64>(sk, offset!(skc_flags)) & (SOCK_DEAD | SOCK_DONE) != 0;
-        if waits {
-            timewait::born(
-                &*socket,
-                tuple::<Typed>(sk, sport),
-                tracer_ebpf::tcp_state::TIME_WAIT,
-                flags::INFERRED,
-            );
+        let sk_flags = Typed::load::<u64>(sk, offset!(skc_flags));
+        let born = if !matches!(old, FIN_WAIT2 | CLOSING) || config!(births) == births::TRAMPOLINE {
+            Some(false)
+        } else if config!(births) == births::TABLE {
+            timewait::has_successor(sk, key)
+        } else {
+            None
+        };
+        // A close() that finds unread data resets a socket which is neither yet.
+        let seems_born = error == 0 && lingers && sk_flags & (SOCK_DEAD | SOCK_DONE) != 0;
+        if born.unwrap_or(seems_born) {
+            let (substate, flag) = match born {
+                // A FIN that came is what makes it more than a FIN_WAIT2 (`tcp_fin`).
+                Some(_) if sk_flags & SOCK_DONE == 0 => (FIN_WAIT2, 0),
+                Some(_) => (TIME_WAIT, 0),
+                None => (TIME_WAIT, flags::INFERRED),
+            };
+            timewait::born(&*socket, tuple::<Typed>(sk, sport), substate, flag);
         } else if config!(all) != 0 {
             let at = now();
             let mut event = about(&*socket, at);

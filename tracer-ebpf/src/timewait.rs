@@ -8,12 +8,13 @@ birth consumes: a FIN_WAIT2 that a reset ends never gets here.
 
 Two backends see it exactly:
 
-* tracepoint: `tp_btf/timer_start(struct timer_list *)` whose handler is
-  `tw_timer_handler` (`__inet_twsk_schedule`, net/ipv4/inet_timewait_sock.c).
-  The timer's lock is held with interrupts off, so this program never
-  interrupts itself. It fires for every kernel timer and leaves at once for
-  all but these. The end is `tp_btf/timer_expire_entry`; an early end (reuse,
-  RST) is not seen. Needs cookies in tracing programs and probe reads: 5.12.
+* tracepoint: `state.rs` sees the socket change to CLOSE. If a TIME_WAIT was born
+  of it, that is in the kernel's table of connections by then (`tcp_time_wait`,
+  net/ipv4/tcp_minisocks.c), so it is looked for there; `rescue.rs` does the same
+  for changes that were skipped. Why not `tp_btf/timer_start`: it fires for every
+  timer of the host, seven times a connection. The end is
+  `tp_btf/timer_expire_entry`, whose handler is `tw_timer_handler`; an early end
+  (reuse, RST) is not seen. Needs cookies in tracing programs and probe reads: 5.12.
 * trampoline: fexit of `inet_twsk_alloc(sk, death_row, state)` with a result, and
   fentry of `inet_twsk_kill(tw)`, through which every end passes. 5.10.
 
@@ -32,7 +33,7 @@ use crate::{
     filter,
     maps::{EMPTY, EXPIRING, SOCKETS, config, is_floor, offset},
     output::{now, send},
-    sock::{Head, Load, Pointer, Probed, Typed, follow, key, tuple},
+    sock::{Load, Pointer, Probed, Typed, follow, key, tuple},
     state::about,
 };
 
@@ -75,55 +76,51 @@ unsafe fn owner_of(timer: Pointer) -> Option<Pointer> {
         .then(|| timer.wrapping_byte_sub(offset!(tw_timer) as usize))
 }
 
-/// Substate and source port of a TIME_WAIT at any address. They are neighbours beyond its head:
-/// one read gets both.
+/// Most sockets of a chain that are looked at. With room for its connections a table has one or two.
+const LONGEST: u32 = 64;
+
+/// Bytes of a `struct inet_ehash_bucket`: the loader checks it.
+const BUCKET: u64 = 8;
+
+/// Whether a TIME_WAIT has taken the place of a socket in the kernel's table of connections, where
+/// it has the same hash and inherits the cookie. Nothing when the chain was not read to its end:
+/// it is too long, or changed meanwhile.
 ///
 /// # Safety
-/// As [`Load::load`] of [`Probed`].
+/// `sk` must be a typed `struct sock` that is out of the table.
 #[inline(always)]
-unsafe fn tail(tw: Pointer) -> (u8, u16) {
-    let (first, port) = (offset!(tw_substate), offset!(tw_sport));
-    let apart = port.wrapping_sub(first);
-    // SAFETY: the caller's promise; the verifier checks loads from the copy.
-    let (substate, sport) = unsafe {
-        if apart <= 6 {
-            let copy = Probed::load::<u64>(tw, first);
-            let base: Pointer = (&raw const copy).cast();
-            (Typed::load::<u8>(base, 0), Typed::load::<u16>(base, apart))
-        } else {
-            (Probed::load::<u8>(tw, first), Probed::load::<u16>(tw, port))
+pub(crate) unsafe fn has_successor(sk: Pointer, cookie: u64) -> Option<bool> {
+    // SAFETY: the caller's promise; probed loads take any address.
+    unsafe {
+        let table = follow::<Typed>(follow::<Typed>(sk, offset!(skc_net)), offset!(net_hashinfo));
+        let index = u64::from(
+            Typed::load::<u32>(sk, offset!(skc_hash))
+                & Typed::load::<u32>(table, offset!(hashinfo_mask)),
+        );
+        let buckets = Probed::load::<u64>(table, offset!(hashinfo_ehash));
+        let mut node = Probed::load::<u64>(at(buckets + index * BUCKET), offset!(bucket_chain));
+        for _ in 0..LONGEST {
+            if node & 1 != 0 {
+                // A chain ends in the number of its bucket: another's was got into by a move.
+                return (node >> 1 == index).then_some(false);
+            }
+            let tw = at(node.wrapping_sub(u64::from(offset!(skc_nulls))));
+            if Probed::load::<u64>(tw, offset!(skc_cookie)) == cookie {
+                return Some(true);
+            }
+            node = Probed::load::<u64>(at(node), 0);
+            if node == 0 {
+                return None;
+            }
         }
-    };
-    (substate, u16::from_be(sport))
+        None
+    }
 }
 
-/// Birth, tracepoint backend; also runs when a FIN_WAIT2 becomes a TIME_WAIT or the timer is
-/// prolonged: the entry is gone by then.
-#[btf_tracepoint(function = "timer_start")]
-pub(crate) fn timewait_timer_start(ctx: BtfTracePointContext) -> i32 {
-    if is_floor() {
-        return 0;
-    }
-    // SAFETY: the argument is typed; the TIME_WAIT around the timer is probed.
-    unsafe {
-        let Some(tw) = owner_of(ctx.arg(0)) else {
-            return 0;
-        };
-        let Some(head) = Head::read(tw) else {
-            return 0;
-        };
-        let cookie = head.cookie();
-        if cookie == 0 {
-            return 0;
-        }
-        let Some(socket) = SOCKETS.get_ptr(cookie) else {
-            return 0;
-        };
-        let (substate, sport) = tail(tw);
-        born(&*socket, head.tuple(sport, (*socket).netns), substate, 0);
-        let _ = SOCKETS.remove(cookie);
-    }
-    0
+/// An address as a pointer.
+#[inline(always)]
+fn at(address: u64) -> Pointer {
+    address as Pointer
 }
 
 /// End by its timer, tracepoint backend.

@@ -10,6 +10,9 @@ use nix::errno::Errno;
 
 pub use wire::Malformed;
 
+/// Lifetime of a TIME_WAIT, ns: `TCP_TIMEWAIT_LEN`, compiled into the kernel.
+pub const TIME_WAIT_NS: u64 = 60_000_000_000;
+
 /// What an [`Event`] states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

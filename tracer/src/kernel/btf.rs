@@ -186,6 +186,11 @@ impl Btf {
         })
     }
 
+    /// Bytes of a struct; `None` when the kernel has no full definition of it.
+    pub fn size(&self, name: &str) -> Option<u32> {
+        self.definition(name).map(|found| found.target)
+    }
+
     /// Whether the kernel has a full definition of the struct.
     pub fn has_struct(&self, name: &str) -> bool {
         self.definition(name).is_some()

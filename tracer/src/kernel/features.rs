@@ -4,7 +4,7 @@ use aya::Btf;
 use tracer_ebpf::{ABSENT, Config, Layout, connect_exit};
 
 use super::btf;
-use super::hooks::{BIRTH_TIMER, STATE};
+use super::hooks::{END_TIMER, STATE};
 use super::object::{self, Sizes};
 use super::refusal::AttachError;
 
@@ -55,7 +55,7 @@ pub(super) fn found(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
             object::open(btf, layout, &config, &Sizes::TRIAL).map_err(AttachError::Open)?;
         match object::load(&mut ebpf, btf, &STATE.hooks[0]) {
             Ok(()) => {
-                let timer = object::load(&mut ebpf, btf, &BIRTH_TIMER.hooks[0]);
+                let timer = object::load(&mut ebpf, btf, &END_TIMER.hooks[0]);
                 let probe_read = probe_read & u32::from(timer.is_ok());
                 return Ok(Config {
                     probe_read,

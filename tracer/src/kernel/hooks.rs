@@ -96,9 +96,12 @@ pub const RESCUE: Group = Group {
     gives: "ends of connections the kernel skipped a program for",
     hooks: &[
         optional("rescue_failed", Kind::TpBtf, "tp_btf/inet_sk_error_report"),
-        hook("rescue_closed", Kind::TpBtf, "tp_btf/tcp_destroy_sock"),
+        CLOSED,
     ],
 };
+
+/// Every end of a socket.
+const CLOSED: Hook = hook("rescue_closed", Kind::TpBtf, "tp_btf/tcp_destroy_sock");
 
 /// Errno of connect(), by trampolines.
 pub const CONNECT_TRAMPOLINE: Group = Group {
@@ -157,16 +160,13 @@ pub const BIRTH_TRAMPOLINE: Group = Group {
     ],
 };
 
-/// Births of TIME_WAITs, by timers.
-pub const BIRTH_TIMER: Group = Group {
+/// Births of TIME_WAITs, looked up in the kernel's table of connections when a socket changes to
+/// CLOSE. Its own hook is the one that looks where the kernel skipped the change's program.
+pub const BIRTH_TABLE: Group = Group {
     fact: "time_wait",
     backend: TRACEPOINT,
     gives: "exact births of TIME_WAIT",
-    hooks: &[hook(
-        "timewait_timer_start",
-        Kind::TpBtf,
-        "tp_btf/timer_start",
-    )],
+    hooks: &[CLOSED],
 };
 
 /// Ends of TIME_WAITs, by trampolines.
@@ -256,7 +256,7 @@ pub const GROUPS: &[Group] = &[
     BIND_TRAMPOLINE,
     BIND_SYSCALL,
     BIRTH_TRAMPOLINE,
-    BIRTH_TIMER,
+    BIRTH_TABLE,
     END_TRAMPOLINE,
     END_DESTRUCTOR,
     END_TIMER,

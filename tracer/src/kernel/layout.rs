@@ -20,6 +20,12 @@ pub const REQUIRED: &[&str] = &[
     "inet_sport",
 ];
 
+/// A type the programs know the size of, among [`Offsets::missing`] where it is another.
+pub const BUCKET: &str = "inet_ehash_bucket";
+
+/// Its size: one pointer.
+const BUCKET_BYTES: u32 = 8;
+
 /// Fields of [`Layout`] that only kernels for x86-64 have; the programs read them nowhere else.
 const X86_64: &[&str] = &["regs_number", "regs_first", "regs_second"];
 
@@ -28,7 +34,8 @@ const X86_64: &[&str] = &["regs_number", "regs_first", "regs_second"];
 pub struct Offsets {
     /// Byte offsets; [`tracer_ebpf::ABSENT`] where the kernel has no such member.
     pub layout: Layout,
-    /// Names of the fields that stayed absent and should be there, in the order of [`Layout::FIELDS`].
+    /// Names of the fields that stayed absent and should be there, in the order of [`Layout::FIELDS`];
+    /// then [`BUCKET`] where that is not what the programs take it for.
     pub missing: Vec<&'static str>,
 }
 
@@ -52,6 +59,9 @@ pub fn from_btf(btf: &Btf) -> Offsets {
             None if is_expected(field, std::env::consts::ARCH) => missing.push(*field),
             None => {}
         }
+    }
+    if btf.size(BUCKET) != Some(BUCKET_BYTES) {
+        missing.push(BUCKET);
     }
     Offsets { layout, missing }
 }

@@ -30,6 +30,8 @@ pub struct HookTrial {
     pub hook: &'static str,
     /// `"trampoline"` or `"tracepoint"`.
     pub backend: &'static str,
+    /// What is learnt with it, in one word: that of [`Group::fact`](super::hooks::Group::fact).
+    pub fact: &'static str,
     /// What is known through it; hooks that give the same can stand in for each other.
     pub gives: &'static str,
     /// The error with its whole chain of causes, the system's own text included.
@@ -53,6 +55,10 @@ pub enum Status {
 pub struct Check {
     /// What was looked at.
     pub name: String,
+    /// Of a hook: the fact it is to give, as a stream's `backend` names it. Two facts may need the
+    /// same hook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fact: Option<&'static str>,
     /// How well it is provided for.
     pub status: Status,
     /// What was found.
@@ -67,6 +73,7 @@ impl Check {
     fn new(name: &str, status: Status, found: impl Into<String>, means: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
+            fact: None,
             status,
             found: found.into(),
             means: means.into(),
@@ -252,6 +259,7 @@ pub fn cannot_trace(facts: &Facts, error: &AttachError) -> NotAllowed {
     let trial = HookTrial {
         hook,
         backend: "tracepoint",
+        fact: "state",
         gives: "every connection",
         result: Err(error.clone()),
     };

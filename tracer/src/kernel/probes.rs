@@ -17,7 +17,7 @@ use tracer_ebpf::{
 };
 
 use super::hooks::{
-    BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, FOLLOW,
+    BIRTH_TABLE, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, FOLLOW,
     Group, Hook, INFERRED, Kind, NONE, RESCUE, STATE, WITNESS,
 };
 use super::object::{self, Sizes};
@@ -186,12 +186,15 @@ impl Probes {
         // State changes last but for the witness: what they hand on to must be there when the first
         // one comes, and an entry that the witness makes is for them to take away. Within
         // a group in order: programs run in the order they were attached.
-        let hooks: Vec<&'static Hook> = groups
-            .into_iter()
-            .rev()
-            .flatten()
-            .flat_map(|group| kernel.hooks(group))
-            .collect();
+        let mut hooks: Vec<&'static Hook> = Vec::new();
+        for group in groups.into_iter().rev().flatten() {
+            for hook in kernel.hooks(group) {
+                // Two facts may be learnt by one.
+                if !hooks.contains(&hook) {
+                    hooks.push(hook);
+                }
+            }
+        }
         for hook in &hooks {
             let program = |source| AttachError::Program {
                 hook: hook.target(),
@@ -379,8 +382,8 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
         },
         births: if is(birth, &BIRTH_TRAMPOLINE) {
             births::TRAMPOLINE
-        } else if is(birth, &BIRTH_TIMER) {
-            births::TIMER
+        } else if is(birth, &BIRTH_TABLE) {
+            births::TABLE
         } else {
             births::INFERRED
         },

@@ -12,13 +12,13 @@ use std::path::Path;
 
 use aya::Btf;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tracer_ebpf::{Config, Layout};
+use tracer_ebpf::{Config, Layout, births};
 
 use super::btf::{self, VMLINUX};
 use super::hooks::{
-    BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TIMER, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL,
+    BIND_SYSCALL, BIND_TRAMPOLINE, BIRTH_TABLE, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL,
     CONNECT_TRAMPOLINE, END_DESTRUCTOR, END_TIMER, END_TRAMPOLINE, GROUPS, Group, Hook, Kind,
-    RESCUE, TRAMPOLINE, WITNESS,
+    RESCUE, TRACEPOINT, TRAMPOLINE, WITNESS,
 };
 use super::layout::{self, Offsets, REQUIRED};
 use super::object::{self, Sizes};
@@ -32,7 +32,7 @@ pub(crate) const NO_TRACEFS: &str = "tracefs cannot be reached";
 /// The timers of TIME_WAITs cannot be told from others.
 pub(crate) const NO_ADDRESS: &str = "/proc/kallsyms does not show the address of tw_timer_handler";
 
-/// The TIME_WAIT around a timer cannot be read.
+/// A TIME_WAIT, in the table of connections or around its timer, cannot be read.
 pub(crate) const NO_PROBE_READ: &str = "lockdown=confidentiality refuses bpf_probe_read_kernel";
 
 /// The connection of a TIME_WAIT cannot be found.
@@ -137,15 +137,28 @@ impl Kernel {
     pub fn try_each(&mut self, choice: Choice) -> Result<(), AttachError> {
         self.config = features::found(&self.btf, &self.layout)?;
         self.trials.clear();
-        let opened = object::open(&self.btf, &self.layout, &self.config, &Sizes::TRIAL);
-        let mut ebpf = opened.map_err(AttachError::Open)?;
+        let open = |config: &Config| {
+            let opened = object::open(&self.btf, &self.layout, config, &Sizes::TRIAL);
+            opened.map_err(AttachError::Open)
+        };
+        let mut ebpf = open(&self.config)?;
+        // Its program does more where it has to look for births.
+        let mut looks = open(&Config {
+            births: births::TABLE,
+            ..self.config
+        })?;
         for group in GROUPS {
+            let ebpf = if *group == BIRTH_TABLE {
+                &mut looks
+            } else {
+                &mut ebpf
+            };
             // A trial costs the kernel some tens of ms: a spare way is tried where it is needed.
             let is_given =
                 |better: &Group| (better.fact, better.backend) == (group.fact, group.backend);
             for hook in self.candidates(group, is_given) {
                 let refused = refused_by_us(group, hook, choice, &self.config, &self.missing);
-                let result = refused.map_or_else(|| one(&mut ebpf, &self.btf, hook), Err);
+                let result = refused.map_or_else(|| one(ebpf, &self.btf, hook), Err);
                 self.trials.push(Trial {
                     group,
                     hook,
@@ -168,7 +181,7 @@ impl Kernel {
         if has_better || needless {
             return Vec::new();
         }
-        if is_timer(group) && self.config.tw_timer_handler == 0 {
+        if *group == END_TIMER && self.config.tw_timer_handler == 0 {
             // Only now: there are two hundred thousand symbols to look through.
             self.config.tw_timer_handler =
                 kallsyms::lookup(kallsyms::TW_TIMER_HANDLER).map_or(0, kallsyms::Symbol::address);
@@ -248,7 +261,7 @@ impl Kernel {
 
     /// The group that sees births of TIME_WAITs.
     pub fn births(&self) -> Option<&'static Group> {
-        self.first([&BIRTH_TRAMPOLINE, &BIRTH_TIMER])
+        self.first([&BIRTH_TRAMPOLINE, &BIRTH_TABLE])
     }
 
     /// The group that sees ends of TIME_WAITs.
@@ -266,7 +279,9 @@ pub fn report(choice: Choice) -> Result<Vec<HookTrial>, AttachError> {
     let mut kernel = Kernel::read()?;
     kernel.try_each(choice)?;
     for trial in kernel.trials {
-        match hooks.iter_mut().find(|hook| hook.hook == trial.hook.place) {
+        let is_copy =
+            |hook: &&mut HookTrial| (hook.hook, hook.fact) == (trial.hook.place, trial.group.fact);
+        match hooks.iter_mut().find(is_copy) {
             Some(hook) => {
                 if hook.result.is_ok() {
                     hook.result = trial.result;
@@ -275,6 +290,7 @@ pub fn report(choice: Choice) -> Result<Vec<HookTrial>, AttachError> {
             None => hooks.push(HookTrial {
                 hook: trial.hook.place,
                 backend: trial.group.backend,
+                fact: trial.group.fact,
                 gives: trial.group.gives,
                 result: trial.result,
             }),
@@ -325,17 +341,27 @@ fn refused_by_us(
     if choice == Choice::Trampoline && is_given_by_trampolines(group) {
         return Some("not tried: the trampoline backend was asked for".to_owned());
     }
-    if is_timer(group) && config.tw_timer_handler == 0 {
+    if *group == END_TIMER && config.tw_timer_handler == 0 {
         return Some(NO_ADDRESS.to_owned());
     }
-    if is_timer(group) && config.probe_read == 0 {
+    if (*group == END_TIMER || *group == BIRTH_TABLE) && config.probe_read == 0 {
         return Some(NO_PROBE_READ.to_owned());
     }
-    if *group == BIRTH_TIMER && config.socket_cookie == 0 {
+    if *group == BIRTH_TABLE && config.socket_cookie == 0 {
         return Some(NO_COOKIES.to_owned());
     }
     let needs: &[&str] = match group.fact {
-        "time_wait" | "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
+        "time_wait" if group.backend == TRACEPOINT => &[
+            "net_hashinfo",
+            "hashinfo_ehash",
+            "hashinfo_mask",
+            "bucket_chain",
+            layout::BUCKET,
+            "skc_hash",
+            "skc_nulls",
+            "skc_flags",
+        ],
+        "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
         "rescue" => &["skc_state", "skc_flags", "bytes_acked"],
         "follow" => &["task_pid", "task_tgid"],
         _ if hook.kind == Kind::Syscall => &["task_files", "files_fdt", "fdt_fd"],
@@ -345,11 +371,6 @@ fn refused_by_us(
         .iter()
         .find(|need| missing.contains(need))
         .map(|need| format!("the kernel's BTF lacks {need}"))
-}
-
-/// Whether the group looks at timers, of which it must know those of TIME_WAITs.
-fn is_timer(group: &Group) -> bool {
-    *group == BIRTH_TIMER || *group == END_TIMER
 }
 
 /// Nothing, but for a hook that may be missing whether this kernel has its place.

@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use super::meter::{Meter, Ring, SECOND, Trend};
 use super::pool::{Ends, Holder, States};
-use crate::event::{Owner, TcpState};
+use crate::event::{Owner, TIME_WAIT_NS, TcpState};
 use crate::host::process::Identity;
-
-/// Lifetime of a TIME_WAIT: `TCP_TIMEWAIT_LEN`, compiled into the kernel.
-pub(super) const TIME_WAIT: u64 = 60 * SECOND;
 
 /// How long an end that came before its beginning waits for it.
 const OWED: u64 = SECOND;
@@ -129,7 +126,7 @@ impl Account {
             return 0;
         };
         // A second is over when all of it is 60 s old.
-        let until = (now_ns.saturating_sub(TIME_WAIT) / SECOND).max(expiry.from);
+        let until = (now_ns.saturating_sub(TIME_WAIT_NS) / SECOND).max(expiry.from);
         if until == expiry.from {
             return 0;
         }

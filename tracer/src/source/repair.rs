@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use foldhash::HashMap;
 use tracer_ebpf::{Event, Socket, Tuple, closer, flags, kind, tcp_state};
 
+use crate::event::TIME_WAIT_NS;
 use crate::host::sock_diag::TcpSocket;
 
 /// Lists the TCP sockets of the network namespace with this inode.
@@ -84,8 +85,18 @@ pub(super) fn look(
 }
 
 fn birth(socket: &Socket, one: &TcpSocket, now_ns: u64) -> Event {
+    // When it was born, and not when it was found: lists of sockets may have it already.
+    let left_ns = u64::from(one.left_ms.unwrap_or_default()) * 1_000_000;
+    let ts_ns = match one.left_ms {
+        Some(_) => now_ns.saturating_sub(TIME_WAIT_NS.saturating_sub(left_ns)),
+        None => now_ns,
+    };
     Event {
-        ts_ns: now_ns,
+        ts_ns,
+        duration_ns: match socket.opened_ns {
+            0 => 0,
+            opened_ns => ts_ns.saturating_sub(opened_ns),
+        },
         cookie: socket.cookie,
         search_ns: socket.search_ns,
         owner: socket.owner,
@@ -142,7 +153,7 @@ mod tests {
             remote: SocketAddr::from(([10, 0, 0, 2], 5432)),
             cookie,
             inode: 0,
-            left_ms: None,
+            left_ms: (state == tcp_state::TIME_WAIT).then_some(58_000),
         };
         Ok(vec![
             one(1, tcp_state::TIME_WAIT),
@@ -171,6 +182,10 @@ mod tests {
         assert_eq!((birth.cookie, birth.tuple.sport), (1, 40_000));
         assert_eq!(birth.tuple.dst[10..], [0xff, 0xff, 10, 0, 0, 2]);
         assert_ne!(birth.flags & flags::INFERRED, 0);
+        assert_eq!(
+            (birth.ts_ns, birth.duration_ns),
+            (8 * SETTLED_NS, 8 * SETTLED_NS - 1)
+        );
     }
 
     #[test]

@@ -172,6 +172,7 @@ mod tests {
 
     fn check(name: &str, status: Status, fix: Option<&str>) -> Check {
         Check {
+            fact: None,
             name: name.to_owned(),
             status,
             found: "found this".to_owned(),

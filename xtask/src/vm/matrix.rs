@@ -269,7 +269,7 @@ mod tests {
     fn tables_have_a_column_for_each_guest() {
         let lines = [
             "matrix: hook fexit/tcp_v4_connect trampoline connect fired=20",
-            "test hooks::all ... matrix: hook tp_btf/timer_start tracepoint time_wait refused=the kernel's own words",
+            "test hooks::all ... matrix: hook tp_btf/tcp_destroy_sock tracepoint time_wait refused=the kernel's own words",
             "matrix: fact connect trampoline",
             "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.21s",
         ];
@@ -282,7 +282,7 @@ mod tests {
             "| fact | 6.12.107 trampoline | 6.12.107 tracepoint |",
             "| connect | trampoline |  |",
             "| `fexit/tcp_v4_connect` (trampoline) | runs | runs |",
-            "| `tp_btf/timer_start` (tracepoint) | refused: the kernel's own words |  |",
+            "| `tp_btf/tcp_destroy_sock` (tracepoint) | refused: the kernel's own words |  |",
         ] {
             assert!(page.contains(row), "{row} in\n{page}");
         }

@@ -118,9 +118,7 @@ pub const TRACEPOINTS: &[&str] = &[
     "tcp_destroy_sock",
     "sched_process_fork",
     "sched_process_free",
-    "timer_start",
     "timer_expire_entry",
-    "timer_cancel",
 ];
 
 /// Facts about the machine; a field is `None` where nothing could be read.

@@ -156,6 +156,7 @@ fn gap(facts: &Facts, trial: &Trial, what: String) -> Gap {
     let trial = HookTrial {
         hook: trial.hook.place,
         backend: trial.group.backend,
+        fact: trial.group.fact,
         gives: trial.group.gives,
         result: Err(error.clone()),
     };

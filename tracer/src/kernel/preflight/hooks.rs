@@ -18,12 +18,14 @@ pub(super) fn target(trial: &HookTrial) -> &'static str {
 pub(super) fn check(facts: &Facts, trial: &HookTrial, all: &[HookTrial]) -> Check {
     let error = match &trial.result {
         Ok(()) => {
-            return Check::new(
+            let mut check = Check::new(
                 trial.hook,
                 Status::Ok,
                 format!("{} loads", trial.backend),
                 format!("gives {}", trial.gives),
             );
+            check.fact = Some(trial.fact);
+            return check;
         }
         Err(error) => error,
     };
@@ -46,6 +48,7 @@ pub(super) fn check(facts: &Facts, trial: &HookTrial, all: &[HookTrial]) -> Chec
     };
     Check {
         name: trial.hook.to_owned(),
+        fact: Some(trial.fact),
         status: if required {
             Status::Missing
         } else {
@@ -62,11 +65,13 @@ pub(super) fn none_tried(facts: &Facts, error: &str) -> Check {
     let trial = HookTrial {
         hook: REQUIRED_HOOK,
         backend: "tracepoint",
+        fact: "state",
         gives: "every connection",
         result: Err(error.to_owned()),
     };
     let mut check = check(facts, &trial, &[]);
     "hooks".clone_into(&mut check.name);
+    check.fact = None;
     "none could be tried".clone_into(&mut check.found);
     check.fix = check.fix.or_else(|| types(facts).fix);
     check

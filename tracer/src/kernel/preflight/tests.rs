@@ -51,6 +51,7 @@ fn trial(hook: &'static str, gives: &'static str, result: Result<(), &str>) -> H
         } else {
             "tracepoint"
         },
+        fact: gives,
         gives,
         result: result.map_err(str::to_owned),
     }
@@ -61,7 +62,7 @@ fn trials(trampoline: Result<(), &str>) -> Vec<HookTrial> {
     vec![
         trial("tp_btf/inet_sock_set_state", "connections", Ok(())),
         trial("fexit/inet_twsk_alloc", "births", trampoline),
-        trial("tp_btf/timer_start", "births", Ok(())),
+        trial("tp_btf/tcp_destroy_sock", "births", Ok(())),
     ]
 }
 

@@ -92,7 +92,7 @@ fn a_refusal_of_ours_has_a_way_out() {
         (|_| (), NO_COOKIES, ["cookies", "Linux 5.12"]),
     ];
     for (change, error, words) in cases {
-        let refused = trial("tp_btf/timer_start", "births", Err(error));
+        let refused = trial("tp_btf/tcp_destroy_sock", "births", Err(error));
         let sentence = explain(&but(change), &refused).to_string();
         for word in words {
             assert!(sentence.contains(word), "{word}: {sentence}");

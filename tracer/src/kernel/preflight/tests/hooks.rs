@@ -21,7 +21,7 @@ fn no_refusal_is_passed_on_bare() {
             EPERM,
             "refuses fentry/fexit programs although all capabilities",
         ),
-        (|_| (), "tp_btf/timer_start", EPERM, "security module"),
+        (|_| (), "tp_btf/tcp_destroy_sock", EPERM, "security module"),
         (
             |f| f.effective = 0,
             trampoline,
@@ -147,7 +147,7 @@ fn a_refused_trampoline_leaves_the_tracepoint_backend() {
     assert!(
         check
             .means
-            .contains("the tracepoint backend is used (tp_btf/timer_start)"),
+            .contains("the tracepoint backend is used (tp_btf/tcp_destroy_sock)"),
         "{check:?}"
     );
     assert!(report.inferred.is_empty(), "{report:?}");
