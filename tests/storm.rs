@@ -167,9 +167,21 @@ fn under_fire() -> Result<(), Skip> {
     let took = began.elapsed();
     assert_eq!(report.failures(), ALL);
     let trace = tracer.stop();
-    trace.assert_whole();
     let lines = trace.of("connect_failed", world.pair.inode(Side::Client));
-    assert_eq!(sum(&lines), ALL);
+    let backend = &trace.summary()["backend"];
+    if backend["witness"].is_string() && backend["connect"] == "tracepoint" {
+        // A task that is preempted within a program keeps the results of others' calls from it:
+        // those are counted, not told.
+        trace.assert_whole_but(&["unseen"]);
+        let unseen = trace.summary()["lost"]["unseen"].as_u64().unwrap();
+        assert!(
+            sum(&lines) <= ALL && sum(&lines) + unseen >= ALL,
+            "{unseen}"
+        );
+    } else {
+        trace.assert_whole();
+        assert_eq!(sum(&lines), ALL);
+    }
     assert_each(
         &lines,
         &json!({

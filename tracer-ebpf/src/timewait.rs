@@ -83,8 +83,8 @@ const LONGEST: u32 = 64;
 const BUCKET: u64 = 8;
 
 /// Whether a TIME_WAIT has taken the place of a socket in the kernel's table of connections, where
-/// it has the same hash and inherits the cookie. Nothing when the chain was not read to its end:
-/// it is too long, or changed meanwhile.
+/// it has the same hash and inherits the cookie. Nothing when the chain could not be read to its
+/// end: it is too long, or changed meanwhile, twice.
 ///
 /// # Safety
 /// `sk` must be a typed `struct sock` that is out of the table.
@@ -98,7 +98,17 @@ pub(crate) unsafe fn has_successor(sk: Pointer, cookie: u64) -> Option<bool> {
                 & Typed::load::<u32>(table, offset!(hashinfo_mask)),
         );
         let buckets = Probed::load::<u64>(table, offset!(hashinfo_ehash));
-        let mut node = Probed::load::<u64>(at(buckets + index * BUCKET), offset!(bucket_chain));
+        let bucket = at(buckets + index * BUCKET);
+        is_in_chain(bucket, index, cookie).or_else(|| is_in_chain(bucket, index, cookie))
+    }
+}
+
+/// Whether a socket with this cookie is in the chain of a bucket.
+#[inline(always)]
+fn is_in_chain(bucket: Pointer, index: u64, cookie: u64) -> Option<bool> {
+    // SAFETY: probed loads take any address.
+    unsafe {
+        let mut node = Probed::load::<u64>(bucket, offset!(bucket_chain));
         for _ in 0..LONGEST {
             if node & 1 != 0 {
                 // A chain ends in the number of its bucket: another's was got into by a move.

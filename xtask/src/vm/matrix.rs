@@ -51,7 +51,11 @@ impl Said {
                 words.next();
                 let outcome: Vec<_> = words.collect();
                 let key = (place.to_owned(), backend.to_owned());
-                self.hooks.insert(key, outcome.join(" "));
+                let known = self.hooks.entry(key).or_default();
+                // One that runs for a fact runs, whatever keeps it from giving another too.
+                if !known.starts_with("fired=") {
+                    *known = outcome.join(" ");
+                }
             }
             (Some("fact"), Some(fact), Some(by)) => {
                 self.facts.insert(fact.to_owned(), by.to_owned());
