@@ -20,6 +20,11 @@ enum What {
     /// nobody, empty programs, tracer, and every peer that is installed (Debian's packages
     /// libbpf-tools and bpftrace); a Markdown table each
     Live(Live),
+    /// How the cost grows, as root: from 1,000 connections at a time to a million, in TIME_WAIT and
+    /// open; a table and a figure. A million open ones take the kernel 8 GB
+    Scale(Scale),
+    /// How long connect() takes as a pool of the default range fills up, beside nobody and tracer
+    Search(Search),
     /// What an event costs user space, stage by stage
     Stages,
     /// A minute of a large node's events through the ledger: 500 network namespaces, 5,000 pools,
@@ -44,9 +49,51 @@ struct Live {
     /// Clients of a storm at a time
     #[arg(long, default_value_t = 4)]
     clients: u16,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(clap::Args)]
+struct Scale {
+    /// Most connections at a time, in thousands
+    #[arg(long, default_value_t = 1_000)]
+    thousands: u64,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(clap::Args)]
+struct Search {
+    /// Pools that are filled beside each
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// What is written beside standard output.
+#[derive(clap::Args)]
+struct Files {
     /// Writes the tables to this file too
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Draws the figures to this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+impl Files {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        for (name, file) in [("markdown", &self.markdown), ("plot", &self.plot)] {
+            arguments.extend(file.as_ref().map(|file| {
+                // cargo runs benches in the folder of their package.
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                format!("--{name}={}", file.display())
+            }));
+        }
+        arguments
+    }
 }
 
 impl Live {
@@ -56,18 +103,10 @@ impl Live {
             format!("--thousands={}", self.thousands),
             format!("--clients={}", self.clients),
         ];
-        let markdown = self.markdown.as_ref().map(|file| {
-            // cargo runs benches in the folder of their package.
-            std::path::absolute(file).unwrap_or_else(|_| file.clone())
-        });
-        let markdown = markdown.map(|file| file.display().to_string());
-        for (name, value) in [
-            ("loads", &self.loads),
-            ("only", &self.only),
-            ("markdown", &markdown),
-        ] {
+        for (name, value) in [("loads", &self.loads), ("only", &self.only)] {
             arguments.extend(value.as_ref().map(|value| format!("--{name}={value}")));
         }
+        arguments.extend(self.files.arguments());
         arguments
     }
 }
@@ -80,6 +119,20 @@ impl Live {
 pub(crate) fn run(options: Options) -> Result<()> {
     let (bench, arguments) = match options.what {
         What::Live(live) => ("live", live.arguments()),
+        What::Scale(scale) => {
+            let mut arguments = vec![format!("--scale={}", scale.thousands)];
+            arguments.extend(scale.files.arguments());
+            ("live", arguments)
+        }
+        What::Search(search) => {
+            let mut arguments = vec![
+                "--search".to_owned(),
+                format!("--rounds={}", search.rounds),
+                "--only=tracer watch -o json".to_owned(),
+            ];
+            arguments.extend(search.files.arguments());
+            ("live", arguments)
+        }
         What::Stages => ("stages", Vec::new()),
         What::Ledger => ("ledger", Vec::new()),
     };

@@ -13,6 +13,9 @@ mod contender;
 mod load;
 mod machine;
 mod measure;
+mod plot;
+mod scale;
+mod search;
 mod table;
 
 use std::path::PathBuf;
@@ -23,6 +26,8 @@ use clap::Parser;
 
 use contender::Contender;
 use load::Load;
+use plot::Figure;
+use scale::Fate;
 use table::Report;
 
 /// Measures what tracing costs, here and now. Root only.
@@ -53,6 +58,16 @@ struct Options {
     /// The tracer to measure.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_tracer"), env = "TRACER")]
     tracer: PathBuf,
+    /// Only this instead: how the cost grows, from 1,000 connections at a time to this many
+    /// thousand.
+    #[arg(long, value_name = "THOUSANDS", conflicts_with_all = ["loads", "search"])]
+    scale: Option<u64>,
+    /// Only this instead: how long connect() takes as a pool fills up.
+    #[arg(long, conflicts_with = "loads")]
+    search: bool,
+    /// Draw what --scale or --search measured here, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -84,12 +99,20 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     machine::mount_tracefs()?;
+    if let Some(thousands) = options.scale {
+        return grow(options, thousands * 1_000);
+    }
     let (contenders, absent) = Contender::all(&options.tracer, &options.only, &options.beside)?;
     let loads = match &options.loads[..] {
         [] => Load::ALL,
         loads => loads,
     };
     let mut report = Report::begin(options.rounds, absent);
+    if options.search {
+        let searches = search::searches(&contenders, options.rounds)?;
+        report.searches(&searches);
+        return finish(options, &report, &search::figures(&searches));
+    }
     for &load in loads {
         let size = load.size(options.thousands, options.clients);
         let results = measure::rounds(load, size, options.rounds, &contenders)
@@ -101,9 +124,31 @@ fn run(options: &Options) -> anyhow::Result<()> {
             report.account(size, &account);
         }
     }
+    finish(options, &report, &[])
+}
+
+/// Measures how the cost grows up to so many connections at a time.
+fn grow(options: &Options, most: u64) -> anyhow::Result<()> {
+    let loads = std::iter::successors(Some(1_000), |load| Some(load * 10));
+    let loads: Vec<u64> = loads.take_while(|&load| load <= most).collect();
+    let mut report = Report::begin(1, Vec::new());
+    let mut all = Vec::new();
+    for fate in [Fate::TimeWait, Fate::Open] {
+        let points = scale::points(&options.tracer, fate, &loads)?;
+        report.points(fate, &points);
+        all.push((fate, points));
+    }
+    finish(options, &report, &scale::figures(&all))
+}
+
+/// Writes what was asked for.
+fn finish(options: &Options, report: &Report, figures: &[Figure]) -> anyhow::Result<()> {
     if let Some(path) = &options.markdown {
         std::fs::write(path, report.text())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    match &options.plot {
+        Some(path) => plot::draw(path, figures),
+        None => Ok(()),
+    }
 }

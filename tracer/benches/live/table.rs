@@ -7,6 +7,8 @@ use crate::contender::{Absent, FLOOR, UNTRACED};
 use crate::load::{Load, Size};
 use crate::machine;
 use crate::measure::{Account, Result};
+use crate::scale::{Fate, Point};
+use crate::search::{self, Search};
 
 /// The tables so far; each is printed as it comes.
 pub(crate) struct Report {
@@ -95,6 +97,50 @@ impl Report {
             "\nAccounted: {} births of TIME_WAIT told for {} connections, {} lost.",
             account.births, size.operations, account.lost
         ));
+    }
+
+    /// Adds how the cost grows.
+    pub(crate) fn points(&mut self, fate: Fate, points: &[Point]) {
+        self.say(&format!(
+            "\n### connections at a time, {}\n\n\
+             | connections | a second | programs, ns each | its process, µs each | then, ms a second | resident MiB | peak MiB | told | lost |\n\
+             |---|---|---|---|---|---|---|---|---|",
+            fate.name()
+        ));
+        for point in points {
+            let each = |time: Duration| time.as_secs_f64() / point.connections as f64;
+            self.say(&format!(
+                "| {} | {:.0} | {:.0} | {:.2} | {:.1} | {:.0} | {:.0} | {} | {} |",
+                point.connections,
+                point.connections as f64 / point.took.as_secs_f64(),
+                each(point.programs) * 1e9,
+                each(point.process) * 1e6,
+                point.at_rest.as_secs_f64() * 1e3,
+                point.resident_kb as f64 / 1024.0,
+                point.peak_kb as f64 / 1024.0,
+                point.told,
+                point.lost,
+            ));
+        }
+    }
+
+    /// Adds how long connect() took at a few levels of a pool.
+    pub(crate) fn searches(&mut self, searches: &[Search]) {
+        const LEVELS: [usize; 10] = [1, 25, 45, 49, 51, 60, 75, 90, 95, 99];
+        self.say(
+            "\n### connect() as a pool fills up, µs: median, and what one in a hundred exceeds\n",
+        );
+        let head = LEVELS.map(|level| format!(" {level} % |")).concat();
+        self.say(&format!("| watching |{head}"));
+        self.say(&format!("|---|{}", "---|".repeat(LEVELS.len())));
+        for search in searches {
+            let cells = LEVELS.map(|level| {
+                let micros = |of: &[u64]| of[level * search::PARTS / 100] as f64 / 1e3;
+                let (median, slowest) = (micros(&search.median_ns), micros(&search.slowest_ns));
+                format!(" {median:.1}, {slowest:.1} |")
+            });
+            self.say(&format!("| {} |{}", search.name, cells.concat()));
+        }
     }
 
     /// The programs of tracer and of the floor, side by side.

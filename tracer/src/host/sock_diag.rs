@@ -48,6 +48,12 @@ impl Mask {
     /// Linux 6.8; an older kernel lists none). They come with the state CLOSE.
     pub const BOUND: Self = Self(1 << 13);
 
+    /// The same but for one state.
+    #[must_use]
+    pub const fn without(self, state: u8) -> Self {
+        Self(self.0 & !(1 << state))
+    }
+
     /// Those of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

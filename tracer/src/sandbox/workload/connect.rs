@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -29,6 +30,8 @@ pub struct Connect {
     pub threads: Option<Threads>,
     /// List the source ports in the report.
     pub list_ports: bool,
+    /// List how long each successful call took in the report.
+    pub list_times: bool,
     /// Calls per second; as fast as it goes without.
     pub per_second: Option<f64>,
     /// Ports of the destination that are taken in turn, from that of `to` on.
@@ -56,6 +59,7 @@ impl Connect {
             nonblocking: false,
             threads: None,
             list_ports: false,
+            list_times: false,
             per_second: None,
             spread: 1,
         }
@@ -96,6 +100,13 @@ impl Connect {
     #[must_use]
     pub fn list_ports(mut self) -> Self {
         self.list_ports = true;
+        self
+    }
+
+    /// Lists how long each call took.
+    #[must_use]
+    pub fn list_times(mut self) -> Self {
+        self.list_times = true;
         self
     }
 
@@ -157,8 +168,13 @@ fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
         let mut to = order.to;
         to.set_port(to.port() + port);
         let socket = stream(to)?;
+        let began = Instant::now();
         match attempt(order, to, &socket) {
             Ok(()) => {
+                if order.list_times {
+                    let took = began.elapsed().as_nanos();
+                    report.times_ns.push(took.try_into().unwrap_or(u64::MAX));
+                }
                 report.connected += 1;
                 if order.list_ports {
                     report.ports.push(port_of(&socket)?);

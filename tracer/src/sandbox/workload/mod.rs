@@ -93,6 +93,8 @@ pub struct Report {
     pub reset: u64,
     /// Source port of each connection, where asked for.
     pub ports: Vec<u16>,
+    /// How long each successful connect() took, ns, where asked for.
+    pub times_ns: Vec<u64>,
     /// Process ids of its children.
     pub children: Vec<u32>,
     /// Why the kernel did not let it work at all.
@@ -123,6 +125,7 @@ impl Report {
         }
         self.reset += other.reset;
         self.ports.extend(other.ports);
+        self.times_ns.extend(other.times_ns);
         self.children.extend(other.children);
     }
 }
