@@ -140,8 +140,8 @@ impl Kernel for Ring {
         Misses::default()
     }
 
-    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>> {
-        Ok(Vec::new())
+    fn unfinished(&self, _: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()> {
+        Ok(())
     }
 
     fn is_unfinished(&self, _key: u64) -> bool {

@@ -280,7 +280,7 @@ impl std::fmt::Debug for TaskName {
 }
 
 /// The process that called connect(), as it was at that moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Process id in the initial pid namespace; 0 when unknown.
     pub tgid: u32,

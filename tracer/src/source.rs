@@ -175,12 +175,12 @@ pub trait Source {
     /// When the kernel's counters can no longer be read.
     fn loss(&mut self) -> anyhow::Result<Loss>;
 
-    /// The owners of the connections under way, by socket cookie. Only where sockets have cookies
-    /// that programs know (Linux 5.12); costs two system calls a connection.
+    /// Hands the owner of each connection under way to `each`, with the socket's cookie. Only where
+    /// sockets have cookies that programs know (Linux 5.12).
     ///
     /// # Errors
     /// When the source can no longer be read.
-    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>>;
+    fn owners(&mut self, each: &mut dyn FnMut(u64, Owner)) -> anyhow::Result<()>;
 
     /// What the source is.
     fn about(&self) -> &About;

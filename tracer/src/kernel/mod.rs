@@ -2,6 +2,7 @@
 
 pub mod btf;
 pub mod cost;
+mod entries;
 mod features;
 pub mod hooks;
 pub mod kallsyms;

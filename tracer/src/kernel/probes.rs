@@ -9,13 +9,14 @@ programs out.
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::{Ebpf, Pod};
 use tracer_ebpf::{
     COUNTERS, Config, Counter, Destination, Event, FailureCount, FailureKey, MAX_DESTINATIONS,
     Socket, births, connect_exit, names,
 };
 
+use super::entries::Entries;
 use super::hooks::{
     BIRTH_TABLE, BIRTH_TRAMPOLINE, CONNECT_AGAIN, CONNECT_SYSCALL, CONNECT_TRAMPOLINE, FOLLOW,
     Group, Hook, INFERRED, Kind, NONE, RESCUE, STATE, WITNESS,
@@ -90,9 +91,10 @@ pub struct Probes {
     ebpf: Ebpf,
     attached: Vec<&'static Hook>,
     events: RingBuf<MapData>,
-    failures: HashMap<MapData, FailureKey, FailureCount>,
+    failures: Entries<FailureKey, FailureCount>,
     counters: PerCpuArray<MapData, u64>,
     sockets: HashMap<MapData, u64, Socket>,
+    every_socket: Entries<u64, Socket>,
     surprises: surprise::Surprises,
     backend: BTreeMap<String, String>,
     misses: Option<Misses>,
@@ -220,8 +222,9 @@ impl Probes {
         }
         Ok(Self {
             events: take(&mut ebpf, names::EVENTS)?,
-            failures: take(&mut ebpf, names::FAILURES)?,
+            failures: entries(&ebpf, names::FAILURES)?,
             counters: take(&mut ebpf, names::COUNTERS)?,
+            every_socket: entries(&ebpf, names::SOCKETS)?,
             sockets: take(&mut ebpf, names::SOCKETS)?,
             surprises,
             backend: backend(&groups),
@@ -262,12 +265,17 @@ impl Probes {
     /// # Errors
     /// When the map cannot be read.
     pub fn failures(&self) -> Result<Vec<(FailureKey, FailureCount)>, AttachError> {
-        self.failures
-            .iter()
+        let mut failures = Vec::new();
+        let each = |key: &FailureKey, count: &FailureCount| {
             // An entry whose first failure is still being written has no count yet.
-            .filter(|entry| !matches!(entry, Ok((_, FailureCount { count: 0, .. }))))
-            .collect::<Result<_, _>>()
-            .map_err(|source| map_error(names::FAILURES, source))
+            if count.count > 0 {
+                failures.push((*key, *count));
+            }
+        };
+        self.failures
+            .each(each)
+            .map_err(|source| map_error(names::FAILURES, source))?;
+        Ok(failures)
     }
 
     /// Sums over all processors, indexed by [`Counter`].
@@ -286,14 +294,13 @@ impl Probes {
         Ok(sums)
     }
 
-    /// Connections whose end no program has seen yet, by key.
+    /// Hands each connection whose end no program has seen yet to `each`, with its key.
     ///
     /// # Errors
     /// When the map cannot be read.
-    pub fn unfinished(&self) -> Result<Vec<(u64, Socket)>, AttachError> {
-        self.sockets
-            .iter()
-            .collect::<Result<_, _>>()
+    pub fn unfinished(&self, each: &mut dyn FnMut(u64, &Socket)) -> Result<(), AttachError> {
+        self.every_socket
+            .each(|&key, socket| each(key, socket))
             .map_err(|source| map_error(names::SOCKETS, source))
     }
 
@@ -437,6 +444,20 @@ where
             name: name.to_owned(),
         })
         .and_then(T::try_from)
+        .map_err(|source| map_error(name, source))
+}
+
+/// The entries of a map that stays in the object, or is taken out of it later.
+fn entries<K, V>(ebpf: &Ebpf, name: &'static str) -> Result<Entries<K, V>, AttachError>
+where
+    K: Pod + Default,
+    V: Pod + Default,
+{
+    ebpf.map(name)
+        .ok_or(MapError::InvalidName {
+            name: name.to_owned(),
+        })
+        .and_then(Entries::of)
         .map_err(|source| map_error(name, source))
 }
 

@@ -148,7 +148,7 @@ impl Ledger {
                     room -= 1;
                 }
             }
-            let owner = socket.owner.as_ref().map(|(owner, _)| OwnerId::of(owner));
+            let owner = socket.owner.as_ref().map(|known| OwnerId::of(&known.0));
             listings
                 .entry(id)
                 .or_default()
@@ -168,9 +168,10 @@ impl Ledger {
             row.touched_ns = row.touched_ns.max(dump.ended_ns);
             for index in (0..listing.owned.len()).rev() {
                 let (known, socket, states) = listing.owned[index];
-                let Some((owner, who)) = &dump.sockets[socket].owner else {
+                let Some(holder) = &dump.sockets[socket].owner else {
                     continue;
                 };
+                let (owner, who) = &**holder;
                 let (id, _) = Self::account(
                     row,
                     owner,

@@ -62,7 +62,10 @@ impl Dump {
     }
 }
 
-/// One TCP socket, or a TIME_WAIT, as the kernel lists it.
+/// A process that holds sockets, with its names: one for all of them.
+pub type Holder = Arc<(Owner, Arc<Identity>)>;
+
+/// One TCP socket, or a TIME_WAIT, as the kernel lists it. There may be a million: 88 bytes.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// Its state. A FIN_WAIT2 mini-socket is listed as FIN_WAIT2, one that is only bound as CLOSE.
@@ -74,5 +77,7 @@ pub struct Listed {
     /// Socket cookie; 0 where the kernel gives none.
     pub cookie: u64,
     /// The process that holds it, where one could be found; never for a TIME_WAIT that nobody traced.
-    pub owner: Option<(Owner, Arc<Identity>)>,
+    pub owner: Option<Holder>,
 }
+
+const _: () = assert!(size_of::<Listed>() <= 88);

@@ -50,11 +50,11 @@ pub trait Kernel {
     /// Runs of programs the kernel skipped.
     fn misses(&self) -> Misses;
 
-    /// Connections whose end no program has seen yet, by key.
+    /// Hands each connection whose end no program has seen yet to `each`, with its key.
     ///
     /// # Errors
     /// When the map cannot be read.
-    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>>;
+    fn unfinished(&self, each: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()>;
 
     /// Whether such a connection still has seen no end.
     fn is_unfinished(&self, key: u64) -> bool;
@@ -79,8 +79,8 @@ impl Kernel for Probes {
         self.surprises()
     }
 
-    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>> {
-        Ok(self.unfinished()?)
+    fn unfinished(&self, each: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()> {
+        Ok(self.unfinished(each)?)
     }
 
     fn is_unfinished(&self, key: u64) -> bool {
@@ -171,9 +171,9 @@ impl<K: Kernel> Live<K> {
 
     /// Reports the TIME_WAITs whose birth no program saw, and counts other ends that none saw.
     fn repair(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        let unfinished = self
-            .kernel
-            .unfinished()
+        let mut unfinished = repair::Unfinished::default();
+        self.kernel
+            .unfinished(&mut |key, socket| unfinished.add(key, socket))
             .context("cannot read the sockets map")?;
         let now_ns = self.now_ns();
         let found = repair::look(unfinished, now_ns, self.survey, |key| {
@@ -305,17 +305,14 @@ impl<K: Kernel> Source for Live<K> {
         })
     }
 
-    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
-        let unfinished = self
-            .kernel
-            .unfinished()
-            .context("cannot read the sockets map")?;
-        let known = unfinished
-            .iter()
-            .filter(|(_, socket)| socket.cookie != 0 && socket.flags & flags::OWNER_UNKNOWN == 0);
-        Ok(known
-            .map(|(_, socket)| (socket.cookie, Event::owner_from_wire(&socket.owner)))
-            .collect())
+    fn owners(&mut self, each: &mut dyn FnMut(u64, Owner)) -> anyhow::Result<()> {
+        self.kernel
+            .unfinished(&mut |_, socket| {
+                if socket.cookie != 0 && socket.flags & flags::OWNER_UNKNOWN == 0 {
+                    each(socket.cookie, Event::owner_from_wire(&socket.owner));
+                }
+            })
+            .context("cannot read the sockets map")
     }
 
     fn about(&self) -> &About {

@@ -38,22 +38,29 @@ pub(super) struct Found {
     pub(super) unseen: u64,
 }
 
+/// Connections whose end no program has seen, by namespace.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished(BTreeMap<u32, Vec<Socket>>);
+
+impl Unfinished {
+    /// One more, with its key.
+    pub(super) fn add(&mut self, key: u64, socket: &Socket) {
+        // Without a cookie (before Linux 5.12) a socket cannot be recognised.
+        if socket.cookie == key && key != 0 {
+            self.0.entry(socket.netns).or_default().push(*socket);
+        }
+    }
+}
+
 /// Looks the unfinished up. `is_unfinished` must tell of the present.
 pub(super) fn look(
-    unfinished: Vec<(u64, Socket)>,
+    unfinished: Unfinished,
     now_ns: u64,
     survey: Survey,
     is_unfinished: impl Fn(u64) -> bool,
 ) -> Found {
-    let mut namespaces: BTreeMap<u32, Vec<Socket>> = BTreeMap::new();
-    for (key, socket) in unfinished {
-        // Without a cookie (before Linux 5.12) a socket cannot be recognised.
-        if socket.cookie == key && key != 0 {
-            namespaces.entry(socket.netns).or_default().push(socket);
-        }
-    }
     let mut found = Found::default();
-    for (netns, sockets) in namespaces {
+    for (netns, sockets) in unfinished.0 {
         let listed: HashMap<u64, TcpSocket> = match survey(netns) {
             Ok(list) => list.into_iter().map(|one| (one.cookie, one)).collect(),
             Err(error) => {
@@ -131,18 +138,25 @@ mod tests {
 
     use tracer_ebpf::{AF_INET, Socket, direction, flags, tcp_state};
 
-    use super::{OutOfReach, SETTLED_NS, look};
+    use super::{OutOfReach, SETTLED_NS, Unfinished, look};
     use crate::host::sock_diag::TcpSocket;
 
-    fn socket(cookie: u64, opened_ns: u64) -> (u64, Socket) {
-        let socket = Socket {
+    fn socket(cookie: u64, opened_ns: u64) -> Socket {
+        Socket {
             cookie,
             opened_ns,
             netns: 7,
             direction: direction::OUT,
             ..Socket::default()
-        };
-        (cookie, socket)
+        }
+    }
+
+    fn unfinished(sockets: &[Socket]) -> Unfinished {
+        let mut all = Unfinished::default();
+        for socket in sockets {
+            all.add(socket.cookie, socket);
+        }
+        all
     }
 
     fn listed(_: u32) -> anyhow::Result<Vec<TcpSocket>> {
@@ -165,7 +179,7 @@ mod tests {
     #[test]
     fn only_what_ended_unseen_is_found() {
         let now = 10 * SETTLED_NS;
-        let unfinished = vec![
+        let unfinished = unfinished(&[
             socket(1, 1),
             socket(2, 1),
             // Its end was seen while the list was made.
@@ -173,7 +187,7 @@ mod tests {
             // Gone; and too young to be listed.
             socket(4, 1),
             socket(5, now - 1),
-        ];
+        ]);
         let found = look(unfinished, now, listed, |key| key != 3);
         assert_eq!(found.unseen, 1);
         let [birth] = found.births.as_slice() else {
@@ -191,7 +205,7 @@ mod tests {
     #[test]
     fn an_unreachable_namespace_says_nothing() {
         let found = look(
-            vec![socket(1, 1)],
+            unfinished(&[socket(1, 1)]),
             10 * SETTLED_NS,
             |_| anyhow::bail!("gone"),
             |_| true,
@@ -201,12 +215,12 @@ mod tests {
 
     #[test]
     fn what_was_closed_out_of_reach_may_have_ended() {
-        let (_, mut closed) = socket(1, 1);
+        let mut closed = socket(1, 1);
         closed.closed_first = 1;
-        let (_, mut seen) = socket(2, 1);
+        let mut seen = socket(2, 1);
         seen.closed_first = 1;
         let found = look(
-            vec![(1, closed), (2, seen), socket(3, 1)],
+            unfinished(&[closed, seen, socket(3, 1)]),
             10 * SETTLED_NS,
             |_| Err(anyhow::anyhow!("refused").context(OutOfReach)),
             |key| key != 2,

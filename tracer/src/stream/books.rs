@@ -12,7 +12,7 @@ use crate::diagnosis::{Verdict, diagnose};
 use crate::event::{Event, Owner, TcpState};
 use crate::host::process::Identity;
 use crate::ledger::Ledger;
-use crate::ledger::dump::Dump;
+use crate::ledger::dump::{Dump, Holder};
 use crate::ledger::pool::Pool;
 use crate::source::{Failure, Source};
 
@@ -57,7 +57,7 @@ pub struct Books {
     partial: bool,
     /// Owners of sockets that were found among the processes, by cookie: only of sockets that
     /// opened before tracing, as long as they are there.
-    found: HashMap<u64, (Owner, Arc<Identity>)>,
+    found: HashMap<u64, Holder>,
     nameless: bool,
     /// When a reading last had each namespace, ns.
     seen: HashMap<u32, u64>,
@@ -188,7 +188,8 @@ impl Books {
         source: &mut impl Source,
         people: &mut dyn Identify,
     ) -> anyhow::Result<()> {
-        let traced: HashMap<u64, Owner> = source.owners()?.into_iter().collect();
+        let mut traced = Traced::default();
+        source.owners(&mut |cookie, owner| traced.add(cookie, owner, people))?;
         let mut listed = BTreeSet::new();
         self.nameless = false;
         for mut dump in dumps {
@@ -197,13 +198,13 @@ impl Books {
                 if socket.cookie == 0 || socket.remote.port() == 0 {
                     continue;
                 }
-                if let Some(owner) = traced.get(&socket.cookie) {
-                    socket.owner = Some((*owner, people.identify(owner)));
+                if let Some(owner) = traced.get(socket.cookie) {
+                    socket.owner = Some(Arc::clone(owner));
                 } else if let Some(owner) = &socket.owner {
-                    self.found.insert(socket.cookie, owner.clone());
+                    self.found.insert(socket.cookie, Arc::clone(owner));
                     listed.insert(socket.cookie);
                 } else if let Some(owner) = self.found.get(&socket.cookie) {
-                    socket.owner = Some(owner.clone());
+                    socket.owner = Some(Arc::clone(owner));
                     listed.insert(socket.cookie);
                 } else if socket.state != TcpState::TimeWait {
                     self.nameless = true;
@@ -222,6 +223,28 @@ impl Books {
             there
         });
         Ok(())
+    }
+}
+
+/// The owners that the programs know, by cookie; each is kept once, as there are few and many
+/// connections.
+#[derive(Default)]
+struct Traced {
+    owners: HashMap<Owner, Holder>,
+    by_cookie: HashMap<u64, Holder>,
+}
+
+impl Traced {
+    fn add(&mut self, cookie: u64, owner: Owner, people: &mut dyn Identify) {
+        let known = self
+            .owners
+            .entry(owner)
+            .or_insert_with(|| Arc::new((owner, people.identify(&owner))));
+        self.by_cookie.insert(cookie, Arc::clone(known));
+    }
+
+    fn get(&self, cookie: u64) -> Option<&Holder> {
+        self.by_cookie.get(&cookie)
     }
 }
 

@@ -95,8 +95,8 @@ impl<S: Source> Source for Settling<'_, S> {
         self.inner.loss()
     }
 
-    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
-        self.inner.owners()
+    fn owners(&mut self, each: &mut dyn FnMut(u64, Owner)) -> anyhow::Result<()> {
+        self.inner.owners(each)
     }
 
     fn about(&self) -> &About {

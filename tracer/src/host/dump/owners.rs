@@ -23,7 +23,8 @@ use super::missed::{Missed, What};
 use super::namespaces::{self, Found, inode_in, is_gone};
 use super::stat::{Stat, real_uid};
 use crate::event::Owner;
-use crate::host::process::{Identities, Identity};
+use crate::host::process::Identities;
+use crate::ledger::dump::Holder as Known;
 
 /// Length of a tick of `/proc/PID/stat`, ns.
 const TICK_NS: u64 = 10_000_000;
@@ -38,7 +39,7 @@ struct Holder {
     stat: Stat,
     uid: u32,
     /// Once somebody asked for it.
-    who: Option<Arc<Identity>>,
+    known: Option<Known>,
 }
 
 /// Who holds which socket, of all kinds. About 16 bytes a socket.
@@ -72,24 +73,23 @@ impl Owners {
 
     /// The process that holds the socket with this inode, and who it is; of several the oldest.
     /// `people` is asked once for each process. The process's name stands for the thread's too.
-    pub fn of(&mut self, inode: u32, people: &mut Identities) -> Option<(Owner, Arc<Identity>)> {
+    pub fn of(&mut self, inode: u32, people: &mut Identities) -> Option<Known> {
         // TIME_WAITs and orphans have no inode.
         let &index = (inode != 0).then(|| self.sockets.get(&inode)).flatten()?;
         let holder = self.holders.get_mut(index as usize)?;
-        let start_ns = holder.stat.start_ticks * TICK_NS;
-        let who = holder
-            .who
-            .get_or_insert_with(|| people.identify(holder.tgid, start_ns, 0));
-        let owner = Owner {
-            tgid: holder.tgid,
-            tid: holder.tgid,
-            uid: holder.uid,
-            start_ns,
-            cgroup_id: 0,
-            comm: holder.stat.comm,
-            thread: holder.stat.comm,
-        };
-        Some((owner, Arc::clone(who)))
+        let known = holder.known.get_or_insert_with(|| {
+            let owner = Owner {
+                tgid: holder.tgid,
+                tid: holder.tgid,
+                uid: holder.uid,
+                start_ns: holder.stat.start_ticks * TICK_NS,
+                cgroup_id: 0,
+                comm: holder.stat.comm,
+                thread: holder.stat.comm,
+            };
+            Arc::new((owner, people.identify(owner.tgid, owner.start_ns, 0)))
+        });
+        Some(Arc::clone(known))
     }
 
     /// The network namespaces that were met as open files, in no order.
@@ -147,7 +147,7 @@ impl Owners {
                 tgid: pid,
                 stat,
                 uid,
-                who: None,
+                known: None,
             },
             held,
         );
@@ -199,7 +199,7 @@ mod tests {
                 start_ticks,
             },
             uid: 1000,
-            who: None,
+            known: None,
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
         owners.hold(holder(41, 500), vec![2, 3]);
         owners.hold(holder(900, 100), vec![1, 1]);
         let mut people = Identities::new();
-        let mut owner = |inode| owners.of(inode, &mut people).map(|(owner, _)| owner.tgid);
+        let mut owner = |inode| owners.of(inode, &mut people).map(|known| known.0.tgid);
         assert_eq!(owner(1), Some(900));
         assert_eq!(owner(2), Some(40), "the lower pid of equals");
         assert_eq!(owner(3), Some(41));

@@ -89,7 +89,7 @@ fn live_sockets_have_their_owner_and_a_time_wait_has_none() {
     assert!(at(&snapshot, closed).owner.is_none());
     let me = procfs::process::Process::myself().unwrap().stat().unwrap();
     for local in [client.local_addr().unwrap(), listener.local_addr().unwrap()] {
-        let (owner, who) = at(&snapshot, local).owner.as_ref().unwrap();
+        let (owner, who) = &**at(&snapshot, local).owner.as_ref().unwrap();
         assert_eq!(owner.tgid, std::process::id());
         assert_eq!(owner.start_ns, me.starttime * 10_000_000);
         assert_eq!(owner.uid, nix::unistd::getuid().as_raw());
@@ -124,7 +124,7 @@ fn a_forked_holder_owns_once_the_older_one_closed() {
         at(&only(&netns), local)
             .owner
             .as_ref()
-            .map(|(owner, _)| owner.tgid)
+            .map(|known| known.0.tgid)
     };
     eventually("the child does not hold it", || {
         let fd = std::fs::read_link(format!("/proc/{}/fd/1", child.id()));

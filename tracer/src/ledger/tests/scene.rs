@@ -123,7 +123,7 @@ pub(super) fn listed(state: TcpState, tgid: Option<u32>, sport: u16, dport: u16)
         local: local(sport),
         remote: remote(dport),
         cookie: u64::from(sport),
-        owner: tgid.map(|tgid| (owner(tgid), Arc::default())),
+        owner: tgid.map(|tgid| Arc::new((owner(tgid), Arc::default()))),
     }
 }
 

@@ -33,8 +33,8 @@ impl Kernel for Fake {
     fn surprises(&mut self) -> Vec<String> {
         std::mem::take(&mut self.surprises)
     }
-    fn unfinished(&self) -> anyhow::Result<Vec<(u64, Socket)>> {
-        Ok(Vec::new())
+    fn unfinished(&self, _: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()> {
+        Ok(())
     }
     fn is_unfinished(&self, _: u64) -> bool {
         false

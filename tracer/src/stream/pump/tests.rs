@@ -72,8 +72,8 @@ impl Source for Prepared {
         })
     }
 
-    fn owners(&mut self) -> anyhow::Result<Vec<(u64, Owner)>> {
-        Ok(Vec::new())
+    fn owners(&mut self, _: &mut dyn FnMut(u64, Owner)) -> anyhow::Result<()> {
+        Ok(())
     }
 
     fn about(&self) -> &About {
