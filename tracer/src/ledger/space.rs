@@ -10,9 +10,10 @@ use super::dump::{Dump, Listed, Namespace};
 use super::pool::{Capacity, OwnerId, PoolId};
 use crate::event::TcpState;
 
-/// Most changes kept of one namespace between two dumps, at 96 bytes each: 1.6 MB. With more, the
-/// next dump cannot tell drift from what it raced with, and reports none.
-const MOST_CHANGES: usize = 16_384;
+/// Most changes kept of one namespace between two dumps, at 96 bytes each: 6.3 MB. More than the
+/// ring holds by default: a tracer that was stopped while it read a list has them all to fold. With
+/// more, the next dump cannot tell drift from what it raced with, and reports none.
+const MOST_CHANGES: usize = 65_536;
 
 /// Most open connections of a dump remembered by their cookies until the next but one, at about
 /// 20 bytes each: 1.3 MB a dump. With more, those that began while it ran are taken to be not in it.
