@@ -144,8 +144,8 @@ impl Kernel for Ring {
         Ok(())
     }
 
-    fn is_unfinished(&self, _key: u64) -> bool {
-        false
+    fn unfinished_one(&self, _key: u64) -> Option<Socket> {
+        None
     }
 
     fn detach(&mut self) -> anyhow::Result<()> {

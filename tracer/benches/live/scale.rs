@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -149,7 +148,7 @@ fn point(tracer: &Path, fate: Fate, connections: u64) -> anyhow::Result<Point> {
     let told = reading
         .join()
         .map_err(|_| anyhow!("reading tracer's lines failed"))??;
-    ensure!(child.wait()?.success(), "tracer failed");
+    let peak_kb = reap(child)?;
     saying
         .join()
         .map_err(|_| anyhow!("reading its warnings failed"))?;
@@ -160,13 +159,26 @@ fn point(tracer: &Path, fate: Fate, connections: u64) -> anyhow::Result<Point> {
         process: there.cpu - start.cpu,
         at_rest,
         resident_kb: rested.resident_kb,
-        peak_kb: u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?,
+        peak_kb,
         told: match fate {
             Fate::TimeWait => told.births,
             Fate::Open => told.used.values().sum(),
         },
         lost: told.lost,
     })
+}
+
+/// Waits for the end of one that did well, and says the most memory it ever had, kB.
+fn reap(child: Child) -> anyhow::Result<u64> {
+    let pid = child.id().cast_signed();
+    let mut status = 0;
+    // SAFETY: numbers only, for which zero is a value.
+    let mut usage: nix::libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes to both, which live until it returns. The child is waited for here
+    // only: dropping it does not.
+    let reaped = unsafe { nix::libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    ensure!(reaped == pid && status == 0, "tracer failed: {status}");
+    Ok(u64::try_from(usage.ru_maxrss)?)
 }
 
 /// A part of the cost, by its name.

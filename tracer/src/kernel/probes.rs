@@ -304,9 +304,9 @@ impl Probes {
             .map_err(|source| map_error(names::SOCKETS, source))
     }
 
-    /// Whether one of [`unfinished`](Self::unfinished) still is.
-    pub fn is_unfinished(&self, key: u64) -> bool {
-        self.sockets.get(&key, 0).is_ok()
+    /// One of [`unfinished`](Self::unfinished), if it still is.
+    pub fn unfinished_one(&self, key: u64) -> Option<Socket> {
+        self.sockets.get(&key, 0).ok()
     }
 
     /// Runs the kernel skipped; zeros before Linux 5.12, which does not count them.

@@ -56,8 +56,8 @@ pub trait Kernel {
     /// When the map cannot be read.
     fn unfinished(&self, each: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()>;
 
-    /// Whether such a connection still has seen no end.
-    fn is_unfinished(&self, key: u64) -> bool;
+    /// One such connection, if it still has seen no end.
+    fn unfinished_one(&self, key: u64) -> Option<Socket>;
 
     /// Detaches the programs; the maps stay readable. Doing it again does nothing.
     ///
@@ -83,8 +83,8 @@ impl Kernel for Probes {
         Ok(self.unfinished(each)?)
     }
 
-    fn is_unfinished(&self, key: u64) -> bool {
-        self.is_unfinished(key)
+    fn unfinished_one(&self, key: u64) -> Option<Socket> {
+        self.unfinished_one(key)
     }
 
     fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
@@ -177,7 +177,7 @@ impl<K: Kernel> Live<K> {
             .context("cannot read the sockets map")?;
         let now_ns = self.now_ns();
         let found = repair::look(unfinished, now_ns, self.survey, |key| {
-            self.kernel.is_unfinished(key)
+            self.kernel.unfinished_one(key)
         });
         self.unseen += found.unseen;
         for wire in &found.births {

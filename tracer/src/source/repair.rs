@@ -38,26 +38,38 @@ pub(super) struct Found {
     pub(super) unseen: u64,
 }
 
-/// Connections whose end no program has seen, by namespace.
+/// Connections whose end no program has seen, by namespace. There may be a million: 24 bytes each.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished(BTreeMap<u32, Vec<Socket>>);
+pub(super) struct Unfinished(BTreeMap<u32, Vec<One>>);
+
+#[derive(Clone, Copy, Debug)]
+struct One {
+    cookie: u64,
+    opened_ns: u64,
+    /// Whether our side closed it.
+    closed: bool,
+}
 
 impl Unfinished {
     /// One more, with its key.
     pub(super) fn add(&mut self, key: u64, socket: &Socket) {
         // Without a cookie (before Linux 5.12) a socket cannot be recognised.
         if socket.cookie == key && key != 0 {
-            self.0.entry(socket.netns).or_default().push(*socket);
+            self.0.entry(socket.netns).or_default().push(One {
+                cookie: key,
+                opened_ns: socket.opened_ns,
+                closed: socket.closed_first != 0,
+            });
         }
     }
 }
 
-/// Looks the unfinished up. `is_unfinished` must tell of the present.
+/// Looks the unfinished up. `still` must give those that are unfinished now.
 pub(super) fn look(
     unfinished: Unfinished,
     now_ns: u64,
     survey: Survey,
-    is_unfinished: impl Fn(u64) -> bool,
+    still: impl Fn(u64) -> Option<Socket>,
 ) -> Found {
     let mut found = Found::default();
     for (netns, sockets) in unfinished.0 {
@@ -68,23 +80,26 @@ pub(super) fn look(
                 // Gone with all its sockets, or it cannot be told which of those that were closed
                 // ended unseen: then none may be left out.
                 if error.is::<OutOfReach>() {
-                    let may_be_over =
-                        |socket: &&Socket| socket.closed_first != 0 && is_unfinished(socket.cookie);
+                    let may_be_over = |one: &&One| one.closed && still(one.cookie).is_some();
                     found.unseen += sockets.iter().filter(may_be_over).count() as u64;
                 }
                 continue;
             }
         };
-        for socket in sockets {
-            let one = listed.get(&socket.cookie);
+        for One {
+            cookie, opened_ns, ..
+        } in sockets
+        {
+            let one = listed.get(&cookie);
             let waits = one.is_some_and(|one| one.state == tcp_state::TIME_WAIT);
-            let gone = one.is_none() && now_ns.saturating_sub(socket.opened_ns) > SETTLED_NS;
-            if !(waits || gone) || !is_unfinished(socket.cookie) {
+            let gone = one.is_none() && now_ns.saturating_sub(opened_ns) > SETTLED_NS;
+            if !(waits || gone) {
                 continue;
             }
-            match one {
-                Some(one) => found.births.push(birth(&socket, one, now_ns)),
-                None => found.unseen += 1,
+            match (still(cookie), one) {
+                (Some(socket), Some(one)) => found.births.push(birth(&socket, one, now_ns)),
+                (Some(_), None) => found.unseen += 1,
+                (None, _) => {}
             }
         }
     }
@@ -188,7 +203,9 @@ mod tests {
             socket(4, 1),
             socket(5, now - 1),
         ]);
-        let found = look(unfinished, now, listed, |key| key != 3);
+        let found = look(unfinished, now, listed, |key| {
+            (key != 3).then(|| socket(key, 1))
+        });
         assert_eq!(found.unseen, 1);
         let [birth] = found.births.as_slice() else {
             panic!("{found:?}");
@@ -208,7 +225,7 @@ mod tests {
             unfinished(&[socket(1, 1)]),
             10 * SETTLED_NS,
             |_| anyhow::bail!("gone"),
-            |_| true,
+            |key| Some(socket(key, 1)),
         );
         assert!(found.births.is_empty() && found.unseen == 0);
     }
@@ -223,7 +240,7 @@ mod tests {
             unfinished(&[closed, seen, socket(3, 1)]),
             10 * SETTLED_NS,
             |_| Err(anyhow::anyhow!("refused").context(OutOfReach)),
-            |key| key != 2,
+            |key| (key != 2).then(|| socket(key, 1)),
         );
         assert!(found.births.is_empty());
         assert_eq!(found.unseen, 1);

@@ -36,8 +36,8 @@ impl Kernel for Fake {
     fn unfinished(&self, _: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()> {
         Ok(())
     }
-    fn is_unfinished(&self, _: u64) -> bool {
-        false
+    fn unfinished_one(&self, _: u64) -> Option<Socket> {
+        None
     }
     fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
         Ok(self.failures.clone())
