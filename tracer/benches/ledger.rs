@@ -11,8 +11,8 @@ fast, where an event costs an allocation, or where the books are wrong.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracer::event::{Closer, Direction, EndReason, Event, Kind, Owner, Ownership, TcpState, Tuple};
@@ -22,6 +22,7 @@ use tracer::ledger::dump::{Dump, Listed, Namespace};
 use tracer::ledger::{Drift, Feed, Ledger, Limits};
 
 const NAMESPACES: u64 = 500;
+/// Pools, unless `--pools` says otherwise.
 const POOLS: u64 = 5_000;
 const OWNERS_A_POOL: u64 = 3;
 const EVENTS_A_SECOND: u64 = 100_000;
@@ -77,7 +78,7 @@ impl Node {
 
     fn event(&self, kind: Kind, connection: u64, at_ns: u64) -> Event {
         let place = place(connection);
-        let tgid = 1 + place.pool * OWNERS_A_POOL + (connection / POOLS) % OWNERS_A_POOL;
+        let tgid = 1 + place.pool * OWNERS_A_POOL + (connection / pools()) % OWNERS_A_POOL;
         Event {
             ts_ns: at_ns,
             kind,
@@ -138,10 +139,10 @@ impl Node {
     fn dump(&self, netns: u64, connection: u64) -> Dump {
         let at_ns = self.at(connection) - 1;
         let first = connection.saturating_sub(WAIT_S * self.rate());
-        let pools = (netns..POOLS).step_by(NAMESPACES as usize);
-        let sockets = pools.flat_map(|pool| {
-            let before = first + (POOLS + pool - first % POOLS) % POOLS;
-            (before..connection).step_by(POOLS as usize).map(|one| {
+        let here = (netns..pools()).step_by(NAMESPACES as usize);
+        let sockets = here.flat_map(|pool| {
+            let before = first + (pools() + pool - first % pools()) % pools();
+            (before..connection).step_by(pools() as usize).map(|one| {
                 let place = place(one);
                 Listed {
                     state: TcpState::TimeWait,
@@ -180,18 +181,31 @@ struct Place {
     remote: SocketAddr,
 }
 
+/// How many pools there are.
+fn pools() -> u64 {
+    static COUNT: OnceLock<u64> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let mut arguments = std::env::args();
+        let given = arguments.find_map(|argument| argument.strip_prefix("--pools=")?.parse().ok());
+        given.unwrap_or(POOLS)
+    })
+}
+
 fn inode(netns: u64) -> u32 {
     4_026_531_840 + netns as u32
 }
 
 fn place(connection: u64) -> Place {
-    let pool = connection % POOLS;
+    let pool = connection % pools();
     let netns = pool % NAMESPACES;
     let ip = |net: u8, host: u64| IpAddr::from([10, net, (host >> 8) as u8, host as u8]);
     Place {
         pool,
         netns: inode(netns),
-        local: SocketAddr::new(ip(1, netns), (32_768 + connection / POOLS % 28_232) as u16),
+        local: SocketAddr::new(
+            ip(1, netns),
+            (32_768 + connection / pools() % 28_232) as u16,
+        ),
         remote: SocketAddr::new(ip(2, pool), 5432),
     }
 }
@@ -210,7 +224,11 @@ fn run(name: &str, feed: Feed) -> bool {
         feed,
         who: Arc::default(),
     };
-    let mut ledger = Ledger::new(Limits::new(feed));
+    let mut limits = Limits::new(feed);
+    // A node with more is asked what they cost, not how they are left out.
+    limits.pools = limits.pools.max(2 * pools() as usize);
+    limits.holders = limits.holders.max(2 * (pools() * OWNERS_A_POOL) as usize);
+    let mut ledger = Ledger::new(limits);
     let (mut events, mut folding, mut looking) = (0, Duration::ZERO, Duration::ZERO);
     let (mut in_events, mut dumps) = (0, 0);
     let connections = node.rate() * SECONDS;
@@ -241,8 +259,9 @@ fn run(name: &str, feed: Feed) -> bool {
     let took = folding + looking;
     let times = SECONDS as f64 / took.as_secs_f64();
     println!(
-        "{name}: {events} events in {folding:.2?}, {:.0} ns each ({:.1} times faster than real \
+        "{name}: {} pools, {events} events in {folding:.2?}, {:.0} ns each ({:.1} times faster than real \
          time); with {dumps} dumps and {read} pools read {took:.2?} ({times:.1} times)",
+        pools(),
         folding.as_secs_f64() * 1e9 / events as f64,
         SECONDS as f64 / folding.as_secs_f64(),
     );

@@ -29,7 +29,14 @@ enum What {
     Stages,
     /// A minute of a large node's events through the ledger: 500 network namespaces, 5,000 pools,
     /// 100,000 events a second; at least ten times faster than real time
-    Ledger,
+    Ledger(Ledger),
+}
+
+#[derive(clap::Args)]
+struct Ledger {
+    /// Pools of source ports, with three owners each
+    #[arg(long, default_value_t = 5_000)]
+    pools: u64,
 }
 
 #[derive(clap::Args)]
@@ -134,7 +141,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
             ("live", arguments)
         }
         What::Stages => ("stages", Vec::new()),
-        What::Ledger => ("ledger", Vec::new()),
+        What::Ledger(ledger) => ("ledger", vec![format!("--pools={}", ledger.pools)]),
     };
     exec(
         Command::new(paths::cargo())

@@ -72,6 +72,7 @@ fn one(area: &Area<'_>, figure: &Figure) -> anyhow::Result<()> {
     builder
         .caption(&figure.title, ("sans-serif", 18))
         .margin(12)
+        .margin_right(36)
         .x_label_area_size(44)
         .y_label_area_size(72);
     macro_rules! fill {

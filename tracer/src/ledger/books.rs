@@ -46,7 +46,7 @@ pub struct Limits {
 
 impl Limits {
     /// Limits for a large node: at most some 32 MB of pools, 64 MB of holders and 2 MB of failures.
-    /// Changes kept for the next dump add up to 1.6 MB a namespace that changes 16,384 times between
+    /// Changes kept for the next dump add up to 6.3 MB a namespace that changes 65,536 times between
     /// two dumps.
     pub fn new(feed: Feed) -> Self {
         Self {
