@@ -22,6 +22,7 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
         twenty_processes,
     ),
     ("twenty_thousand_are_all_accounted", twenty_thousand),
+    ("no_more_than_the_kernel_may_have", no_room),
     ("passive_close_leaves_none_on_our_side", passive_close),
     ("reset_by_the_peer_leaves_none", reset_by_the_peer),
     ("reset_out_of_fin_wait2_leaves_none", reset_out_of_fin_wait2),
@@ -94,6 +95,38 @@ fn closes(work: Connect, src: Value, dst: Value) -> Result<(), Skip> {
             "{line}"
         );
     }
+    Ok(())
+}
+
+/// 300 connections where 100 TIME_WAITs may be: the kernel ends the others without one, and so it
+/// is told.
+fn no_room() -> Result<(), Skip> {
+    const ALL: u64 = 300;
+    let settings = Settings::default().client_sysctl("net/ipv4/tcp_max_tw_buckets", "100");
+    let world = World::new(&settings)?;
+    let _server = world.server(Manner::Echo);
+    let tracer = Tracer::watch(&[])?;
+    let work = Work::Connect(Connect::new(server_v4(), ALL));
+    let mut client = world.client("churner", &work);
+    client.go().unwrap();
+    assert_eq!(client.report(SOON).unwrap().connected, ALL);
+    for side in [Side::Client, Side::Server] {
+        world.wait_until_over(side);
+    }
+    let kernel = kernel_ports(&world);
+    assert!((1..=100).contains(&kernel.len()), "{}", kernel.len());
+    let trace = tracer.stop();
+    trace.assert_whole();
+    let lines = trace.of("time_wait", world.pair.inode(Side::Client));
+    if trace.summary()["backend"]["time_wait"] == "inferred" {
+        // State changes alone do not tell the difference.
+        assert_eq!(lines.len() as u64, ALL);
+        assert_each(&lines, &json!({ "pid": client.pid(), "inferred": true }));
+        return Ok(());
+    }
+    assert_each(&lines, &json!({ "pid": client.pid(), "comm": "churner" }));
+    assert_eq!(lines.len(), kernel.len());
+    assert_eq!(by_port(&lines).into_keys().collect::<BTreeSet<_>>(), kernel);
     Ok(())
 }
 
