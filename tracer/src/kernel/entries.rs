@@ -135,3 +135,60 @@ impl<K: Pod + Default, V: Pod + Default> Entries<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use aya::Btf;
+    use aya::maps::HashMap;
+    use tracer_ebpf::{Config, Socket, names};
+
+    use super::{AT_ONCE, Entries};
+    use crate::kernel::object::{self, Sizes};
+    use crate::kernel::{btf::VMLINUX, layout};
+
+    /// Batches of more than one call, of buckets that hold several entries each.
+    #[test]
+    fn every_entry_is_handed_out_once() {
+        const COUNT: u32 = 3 * AT_ONCE + 17;
+        let skip = |why: &dyn std::fmt::Display| {
+            println!("skipping every_entry_is_handed_out_once: {why}");
+        };
+        let offsets = match layout::read(Path::new(VMLINUX)) {
+            Ok(offsets) => offsets,
+            Err(error) => return skip(&error),
+        };
+        let types = Btf::from_sys_fs().unwrap();
+        let sizes = Sizes {
+            sockets: COUNT,
+            ..Sizes::TRIAL
+        };
+        let opened = object::open(&types, &offsets.layout, &Config::default(), &sizes);
+        let mut ebpf = match opened {
+            Ok(ebpf) => ebpf,
+            Err(error) => return skip(&error),
+        };
+        let entries = Entries::<u64, Socket>::of(ebpf.map(names::SOCKETS).unwrap()).unwrap();
+        let mut found = Vec::new();
+        entries.each(|key, _| found.push(*key)).unwrap();
+        assert!(found.is_empty());
+        let mut sockets: HashMap<_, u64, Socket> =
+            HashMap::try_from(ebpf.map_mut(names::SOCKETS).unwrap()).unwrap();
+        for cookie in 1..=u64::from(COUNT) {
+            let socket = Socket {
+                cookie,
+                ..Socket::default()
+            };
+            sockets.insert(cookie, socket, 0).unwrap();
+        }
+        let each = |key: &u64, socket: &Socket| {
+            assert_eq!(*key, socket.cookie);
+            found.push(*key);
+        };
+        entries.each(each).unwrap();
+        assert_eq!(found.len(), COUNT as usize);
+        assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), COUNT as usize);
+    }
+}
