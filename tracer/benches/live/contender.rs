@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tracer::kernel::cost::costs;
@@ -156,6 +157,35 @@ impl Contender {
         watching.settle(&before)?;
         Ok(watching)
     }
+}
+
+/// Starts `tracer watch -o json` with these further options, waits until it watches, and returns it
+/// with its lines.
+///
+/// # Errors
+/// When it cannot start.
+pub(crate) fn telling(
+    tracer: &Path,
+    options: &[&str],
+) -> anyhow::Result<(Child, BufReader<ChildStdout>)> {
+    let mut child = Command::new(tracer)
+        .args(["watch", "-o", "json"])
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start tracer")?;
+    let mut said = BufReader::new(child.stderr.take().context("it has no standard error")?);
+    let mut line = String::new();
+    while !line.starts_with("tracer: watching") {
+        line.clear();
+        ensure!(said.read_line(&mut line)? > 0, "tracer ended early");
+    }
+    // Warnings that come later must find a reader.
+    std::thread::spawn(move || said.lines().map_while(Result::ok).for_each(drop));
+    let lines = BufReader::new(child.stdout.take().context("it has no standard output")?);
+    Ok((child, lines))
 }
 
 /// One that is attached.

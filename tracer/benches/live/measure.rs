@@ -1,9 +1,8 @@
 /*! Rounds: every contender in turn, in another order each time. */
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::BufRead as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tracer::kernel::cost::{self, costs};
 
-use crate::contender::{Contender, UNTRACED};
+use crate::contender::{Contender, UNTRACED, telling};
 use crate::load::{Load, Size};
 use crate::machine::wait_until_at_rest;
 
@@ -162,20 +161,7 @@ pub(crate) struct Account {
 pub(crate) fn account(size: Size, tracer: &Path) -> anyhow::Result<Account> {
     let mut stage = Load::Storm.prepare(size)?;
     let netns = stage.client_netns();
-    let mut child = Command::new(tracer)
-        .args(["watch", "-o", "json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start tracer")?;
-    let mut said = BufReader::new(child.stderr.take().context("it has no standard error")?);
-    let mut line = String::new();
-    while !line.starts_with("tracer: watching") {
-        line.clear();
-        ensure!(said.read_line(&mut line)? > 0, "tracer ended early");
-    }
-    let lines = BufReader::new(child.stdout.take().context("it has no standard output")?);
+    let (mut child, lines) = telling(tracer, &[])?;
     let reading = thread::spawn(move || -> anyhow::Result<Account> {
         let mut births = 0;
         let mut last = String::new();

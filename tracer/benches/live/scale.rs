@@ -4,10 +4,10 @@ at a time, in TIME_WAIT or open, in as many pairs of namespaces as it takes.
 */
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use tracer::sandbox::{Pair, Process, SERVER_V4, Settings, Side};
 
 use tracer_ebpf::tcp_state;
 
+use crate::contender::telling;
 use crate::machine::{Usage, wait_until_at_rest};
 use crate::plot::{Figure, Line};
 
@@ -105,30 +106,7 @@ fn point(tracer: &Path, fate: Fate, connections: u64) -> anyhow::Result<Point> {
     let mut pairs = Pairs::create(fate, connections)?;
     let before: Vec<u32> = costs()?.into_keys().collect();
     let room = (connections + connections / 8).to_string();
-    let mut child = Command::new(tracer)
-        .args([
-            "watch",
-            "-o",
-            "json",
-            "--ring-size",
-            "8M",
-            "--max-sockets",
-            &room,
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start tracer")?;
-    let mut said = BufReader::new(child.stderr.take().context("it has no standard error")?);
-    let mut line = String::new();
-    while !line.starts_with("tracer: watching") {
-        line.clear();
-        ensure!(said.read_line(&mut line)? > 0, "tracer ended early");
-    }
-    // Warnings that come later must find a reader.
-    let saying = thread::spawn(move || said.lines().map_while(Result::ok).for_each(drop));
-    let lines = BufReader::new(child.stdout.take().context("it has no standard output")?);
+    let (child, lines) = telling(tracer, &["--max-sockets", &room])?;
     let reading = thread::spawn(move || told(lines));
     wait_until_at_rest()?;
     let start = Usage::of(child.id())?;
@@ -149,9 +127,6 @@ fn point(tracer: &Path, fate: Fate, connections: u64) -> anyhow::Result<Point> {
         .join()
         .map_err(|_| anyhow!("reading tracer's lines failed"))??;
     let peak_kb = reap(child)?;
-    saying
-        .join()
-        .map_err(|_| anyhow!("reading its warnings failed"))?;
     Ok(Point {
         connections,
         took,
