@@ -16,13 +16,14 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 
 use super::account::WAITS;
-use super::books::{Ledger, reusable};
+use super::books::Ledger;
 use super::dump::Dump;
 use super::fold::CLOSED_BY_US;
 use super::pool::{OwnerId, PoolId};
 use super::reconcile::{Listing, Look};
 use super::row::Row;
 use super::space::{Change, Space, is_connected};
+use super::upkeep::reusable;
 use crate::event::{Owner, TcpState};
 
 impl Ledger {

@@ -18,6 +18,7 @@ mod reconcile;
 mod row;
 mod search;
 mod space;
+mod upkeep;
 
 pub use books::{Drift, Evicted, Feed, Ledger, Limits};
 
