@@ -1,5 +1,6 @@
 /*! The only folder that knows aya: load, attach, drain, and what the kernel allows. */
 
+pub mod attach;
 pub mod btf;
 pub mod cost;
 mod entries;
