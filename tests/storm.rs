@@ -3,16 +3,18 @@ Many connections at once, and a reader that does not read: every one is told,
 or counted as lost, and the books are right again afterwards.
 */
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tracer::sandbox::workload::{Connect, Manner, Report, Serve, Then, Work};
-use tracer::sandbox::{Process, SERVER_V4, Settings, Side};
+use tracer::sandbox::{CLIENT_V4, Process, SERVER_V4, Settings, Side};
 use tracer_ebpf::tcp_state::TIME_WAIT;
 
 use crate::Scenario;
+use crate::findings::verdicts;
 use crate::trace::{Trace, Tracer, assert_each, sum};
 use crate::world::{SOON, Skip, World, connect, own_program, server_v4};
 
@@ -170,18 +172,15 @@ fn under_fire() -> Result<(), Skip> {
     let lines = trace.of("connect_failed", world.pair.inode(Side::Client));
     let backend = &trace.summary()["backend"];
     if backend["witness"].is_string() && backend["connect"] == "tracepoint" {
-        // A task that is preempted within a program keeps the results of others' calls from it:
-        // those are counted, not told.
+        // A task that is preempted within programs may keep both the change and the result of
+        // another's call from them: one in some 100,000, which is counted.
         trace.assert_whole_but(&["unseen"]);
-        let unseen = trace.summary()["lost"]["unseen"].as_u64().unwrap();
-        assert!(
-            sum(&lines) <= ALL && sum(&lines) + unseen >= ALL,
-            "{unseen}"
-        );
     } else {
         trace.assert_whole();
-        assert_eq!(sum(&lines), ALL);
     }
+    let unseen = trace.summary()["lost"]["unseen"].as_u64().unwrap();
+    assert!(unseen < ALL / 1000, "{unseen}");
+    assert_eq!(sum(&lines) + unseen, ALL);
     assert_each(
         &lines,
         &json!({
@@ -189,8 +188,20 @@ fn under_fire() -> Result<(), Skip> {
             "cause": "ports_exhausted"
         }),
     );
-    // Counts are read five times a second, and once more at the end.
-    let most = 5.0 * took.as_secs_f64() + 3.0;
+    // Counts are read five times a second, and once more at the end. Where a task that is preempted
+    // within a program keeps the begin of others' calls from it, their source is not known.
+    let sources: BTreeSet<&str> = lines
+        .iter()
+        .filter_map(|line| line["src"].as_str())
+        .collect();
+    let most = (5.0 * took.as_secs_f64() + 3.0) * sources.len() as f64;
+    let own = CLIENT_V4.to_string();
+    let known = |src: &&str| *src == own || *src == "0.0.0.0";
+    assert!(sources.iter().all(known), "{sources:?}");
+    // They are in the same pool all the same.
+    for verdict in verdicts(&trace.lines, world.pair.inode(Side::Client)) {
+        assert_eq!(verdict["pool"]["src"], own, "{verdict}");
+    }
     assert!(
         lines.len() as f64 <= most,
         "{} lines in {took:?}",

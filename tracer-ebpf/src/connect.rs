@@ -14,8 +14,9 @@ clears them). So the addresses wait in ATTEMPTS, by thread, for the errno:
 * tracepoint: `syscalls/sys_exit_connect`, and `sys_enter_connect` where the
   arguments are not to be had at the exit (`syscall.rs`). Why these: nothing
   else gives the errno without trampolines. What connects otherwise (io_uring,
-  the kernel) is reported from the state change, marked inferred. Any syscall
-  tracepoint makes every system call of the host a little slower.
+  the kernel) is reported from the state change, marked inferred; so is what
+  `sys_exit_connect` was skipped for, once the socket goes (`rescue.rs`). Any
+  syscall tracepoint makes every system call of the host a little slower.
 
 Failures that come later (RST, timeout) are reported by `state.rs`.
 
@@ -62,10 +63,16 @@ fn reported_elsewhere(errno: i64) -> bool {
 #[inline(always)]
 pub(crate) fn reported(key: u64, socket: &Socket, errno: u16) {
     if config!(connect_exit) == connect_exit::SYSCALL && !reported_elsewhere(i64::from(errno)) {
-        let thread = u64::from(socket.owner.tgid) << 32 | u64::from(socket.owner.tid);
         // It cannot be full; where memory is out, the failure is reported twice.
-        let _ = REPORTED.insert(&thread, &key, u64::from(BPF_ANY));
+        let _ = REPORTED.insert(&thread_of(socket), &key, u64::from(BPF_ANY));
     }
+}
+
+/// Whether the current thread is in a connect() whose errno its end will tell.
+#[inline(always)]
+pub(crate) fn is_under_way() -> bool {
+    config!(connect_exit) == connect_exit::SYSCALL
+        && syscall::is_connect(bpf_get_current_pid_tgid())
 }
 
 /// A connect() failed before a SYN left; `event` has all but the errno. True when another program
@@ -75,10 +82,9 @@ pub(crate) fn failed_inside(event: &Event) -> bool {
     if config!(connect_exit) == connect_exit::TRAMPOLINE {
         return true;
     }
-    let thread = bpf_get_current_pid_tgid();
-    if config!(connect_exit) == connect_exit::SYSCALL && syscall::is_connect(thread) {
+    if is_under_way() {
         remember(
-            thread,
+            bpf_get_current_pid_tgid(),
             &Attempt {
                 search_ns: event.search_ns,
                 cookie: event.cookie,
@@ -89,12 +95,48 @@ pub(crate) fn failed_inside(event: &Event) -> bool {
         );
         return true;
     }
-    // Nobody will tell the errno: EADDRNOTAVAIL is what a failed port search gives.
-    let mut event = *event;
+    // Nobody will tell the errno.
+    inferred(*event);
+    false
+}
+
+/// Reports a failed port search whose errno is not known: EADDRNOTAVAIL is what it gives.
+#[inline(always)]
+fn inferred(mut event: Event) {
     event.errno = EADDRNOTAVAIL as u16;
     event.flags |= flags::INFERRED;
     failed(&event);
-    false
+}
+
+/// The last connect() of this socket failed, and the kernel skipped the program that has the errno.
+/// True when the attempt is still there: then it is reported.
+#[inline(never)]
+pub(crate) fn left_behind(socket: &Socket) -> bool {
+    let thread = thread_of(socket);
+    let Some(attempt) = ATTEMPTS.get_ptr(&thread) else {
+        return false;
+    };
+    let mut event = EMPTY;
+    // SAFETY: the entry stays until it is removed here.
+    unsafe {
+        if (*attempt).cookie != socket.cookie {
+            return false;
+        }
+        take(&mut event, &*attempt, EADDRNOTAVAIL);
+    }
+    let _ = ATTEMPTS.remove(&thread);
+    event.kind = kind::CONNECT_FAILED;
+    event.direction = direction::OUT;
+    event.ts_ns = now();
+    event.owner = socket.owner;
+    inferred(event);
+    true
+}
+
+/// The thread that called connect(), as the helper gives it.
+#[inline(always)]
+fn thread_of(socket: &Socket) -> u64 {
+    u64::from(socket.owner.tgid) << 32 | u64::from(socket.owner.tid)
 }
 
 /// Keeps a failed attempt until the errno is known.

@@ -343,7 +343,7 @@ pub enum Counter {
     FailuresFull = 2,
     /// connect() or bind() calls that found the map of calls or of failed attempts full.
     AttemptsFull = 3,
-    /// Ends of connections that another program found because `state` was skipped.
+    /// Ends of connections, failed ones too, that another program found because theirs was skipped.
     Rescued = 4,
     /// Failed calls whose socket could not be read, so it is not known whether it was TCP.
     SocketUnreadable = 5,
@@ -503,6 +503,8 @@ layout! {
     sk_protocol = "sock.sk_protocol",
     /// Pending error, positive.
     sk_err = "sock.sk_err",
+    /// Directions that are shut.
+    sk_shutdown = "sock.sk_shutdown",
     /// Source port in network order; stays after the port was put back.
     inet_sport = "inet_sock.inet_sport",
     /// Bind bucket of the source port.

@@ -13,6 +13,10 @@ other case these leave at once.
   them. Why this: it fires once a connection and side, where a second copy of
   `state` would run ten times; softirqs are off around it, so nothing interrupts it.
 
+A connect() that failed at once and whose errno `connect.rs` did not get to see
+(Linux 7.0 and later, where the entry stays until then) is told by the second,
+marked inferred.
+
 That one of them is skipped too, for the same socket, shows as an entry that
 stays: user space looks for those when the stream ends.
 
@@ -29,6 +33,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    connect::left_behind,
     maps::{SOCKETS, config, count, is_floor, offset},
     sock::{Load, Pointer, Typed, key},
     state::{SOCK_DONE, closed, not_established},
@@ -76,7 +81,11 @@ pub(crate) fn rescue_closed(ctx: BtfTracePointContext) -> i32 {
         };
         if (*socket).closed_first == 0 && !was_established(sk) {
             // A failure whose errno is gone.
-            count(Counter::Unseen);
+            count(if left_behind(&*socket) {
+                Counter::Rescued
+            } else {
+                Counter::Unseen
+            });
             let _ = SOCKETS.remove(&key);
             return 0;
         }

@@ -53,6 +53,9 @@ const SOCK_DEAD: u64 = 1 << 0;
 /// Bit of `skc_flags` that `tcp_fin` sets.
 pub(crate) const SOCK_DONE: u64 = 1 << 1;
 
+/// Both directions of a socket are shut: include/net/sock.h.
+const SHUTDOWN_MASK: u8 = 3;
+
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state(ctx: BtfTracePointContext) -> i32 {
     if is_floor() {
@@ -226,7 +229,7 @@ pub(crate) unsafe fn not_established(sk: Pointer) {
         event.search_ns = (*socket).search_ns;
         event.errno = Typed::load::<u32>(sk, offset!(sk_err)) as u16;
         let bound = (*socket).bound != 0;
-        if event.errno == 0 && in_flight == 0 {
+        if event.errno == 0 && in_flight == 0 && !is_abandoned(sk) {
             // It failed inside connect(), before a SYN left: no port, a tuple in use, or no route.
             event.search_ns = at.wrapping_sub((*socket).opened_ns);
             event.tuple = tuple::<Typed>(sk, if bound { sport } else { 0 });
@@ -254,6 +257,18 @@ pub(crate) unsafe fn not_established(sk: Pointer) {
         }
         let _ = SOCKETS.remove(&key);
     }
+}
+
+/// Whether a socket that has sent nothing is being closed: with TCP Fast Open connect() leaves the
+/// SYN to the first write. `tcp_close` shuts both directions before it changes the state.
+///
+/// # Safety
+/// `sk` must be a typed `struct sock`.
+#[inline(always)]
+unsafe fn is_abandoned(sk: Pointer) -> bool {
+    // SAFETY: the caller's promise.
+    let shut = unsafe { Typed::load::<u8>(sk, offset!(sk_shutdown)) };
+    shut == SHUTDOWN_MASK && !connect::is_under_way()
 }
 
 /// ESTABLISHED to FIN_WAIT1: the current process closes first. Gives an owner to sockets

@@ -17,7 +17,7 @@ process's own context:
 * `cgroup/sock_release`: each close() of the last copy (`inet_release`).
 
 So every connection has an entry, and whatever leaves an entry that nobody
-reported is counted as unseen when the socket goes. They never refuse anything.
+reported is told from what is left of it when the socket goes, or counted as unseen. They never refuse anything.
 
 # Minimum kernel version
 Loaded from 7.0 on, which is where they are needed; all three exist since 5.9.
@@ -39,6 +39,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    connect::left_behind,
     filter,
     maps::{REPORTED, SOCKETS, config, count, is_floor, offset},
     output::now,
@@ -99,9 +100,13 @@ fn connects(ctx: &SockAddrContext) {
         }
         let bound = Typed::load::<u16>(sk, offset!(skc_num)) != 0;
         let cookie = bpf_get_socket_cookie(ctx.as_ptr());
-        if SOCKETS.get_ptr(&cookie).is_some() {
+        if let Some(earlier) = SOCKETS.get_ptr(&cookie) {
             // An earlier attempt of this socket that nobody saw the end of.
-            count(Counter::Unseen);
+            count(if left_behind(&*earlier) {
+                Counter::Rescued
+            } else {
+                Counter::Unseen
+            });
         }
         let socket = Socket {
             opened_ns: now(),

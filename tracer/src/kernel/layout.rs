@@ -17,6 +17,7 @@ pub const REQUIRED: &[&str] = &[
     "skc_net",
     "net_inum",
     "sk_protocol",
+    "sk_shutdown",
     "inet_sport",
 ];
 

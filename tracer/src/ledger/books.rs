@@ -12,7 +12,7 @@ use super::forecast::Warning;
 use super::pool::{Elsewhere, OwnerId, Pool, PoolId};
 use super::row::Row;
 use super::space::Space;
-use crate::event::{Direction, Event, Kind, Owner, Ownership};
+use crate::event::{Cause, Direction, Event, Kind, Owner, Ownership};
 use crate::host::process::Identity;
 use crate::source::Failure;
 
@@ -152,14 +152,36 @@ impl Ledger {
             self.evicted.failures += self.failures.bind(failure, who, most);
             return;
         }
+        let mut id = PoolId::of(&first.tuple);
+        if matches!(first.cause, Some(Cause::PortsExhausted | Cause::TupleInUse)) {
+            id = self.likely(id);
+        }
         let row = Self::row(
             &mut self.rows,
             &mut self.spaces,
-            PoolId::of(&first.tuple),
+            id,
             self.limits,
             &mut self.evicted,
         );
         self.evicted.failures += self.failures.connect(row, failure, who, most);
+    }
+
+    /// The pool in which a port was looked for in vain, where the source is not known (the begin of
+    /// the call was not seen): the fullest one there.
+    fn likely(&self, id: PoolId) -> PoolId {
+        let Some(space) = self
+            .spaces
+            .get(&id.netns)
+            .filter(|_| id.src.is_unspecified())
+        else {
+            return id;
+        };
+        let there = |pool: &&PoolId| {
+            (pool.dst, pool.dport) == (id.dst, id.dport) && !pool.src.is_unspecified()
+        };
+        let pools = space.pools.iter().filter(there);
+        let used = |pool: &&PoolId| self.rows.get(pool).map_or(0, |row| row.used);
+        pools.max_by_key(used).copied().unwrap_or(id)
     }
 
     /// The row of a pool: new where there is room, else that of all others in its namespace.

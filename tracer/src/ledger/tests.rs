@@ -5,6 +5,7 @@ mod forecasts;
 mod properties;
 mod scene;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use scene::{
@@ -12,10 +13,10 @@ use scene::{
     namespace, owner, pool, pool_id, tell, unknown,
 };
 
-use super::pool::OwnerId;
+use super::pool::{OwnerId, Pool};
 use super::{Drift, Feed, Ledger, Limits};
 use crate::event::sample::foreign_bind;
-use crate::event::{Closer, Direction, Event, Kind, Ownership, TcpState};
+use crate::event::{Cause, Closer, Direction, Event, Kind, Ownership, TcpState};
 use crate::host::sysctl::TwReuse;
 use crate::source::Failure;
 
@@ -328,6 +329,39 @@ fn failures_are_exact_and_bounded() {
     assert_eq!(elsewhere.len(), 1);
     assert!(elsewhere[0].failed.bind && elsewhere[0].src == anywhere());
     assert_eq!(ledger.evicted().failures, 11);
+}
+
+#[test]
+fn a_failed_search_of_unknown_source_is_in_the_fullest_pool_there() {
+    let mut ledger = ledger(ALL);
+    tell(&mut ledger, &event(Kind::Opened, START, 1, 32_000, 80));
+    let mut other = event(Kind::Opened, START, 1, 32_001, 80);
+    other.tuple.src = "192.0.2.77".parse().unwrap();
+    for sport in [32_001, 32_002] {
+        other.tuple.sport = sport;
+        tell(&mut ledger, &other);
+    }
+    tell(&mut ledger, &event(Kind::Opened, START, 1, 32_000, 81));
+    let mut fail = |cause, dport| {
+        let mut failed = event(Kind::ConnectFailed, START, 2, 0, dport);
+        (failed.tuple.src, failed.cause) = (anywhere(), Some(cause));
+        tell(&mut ledger, &failed);
+    };
+    fail(Cause::PortsExhausted, 80);
+    fail(Cause::TupleInUse, 80);
+    // There is no source where there is no route.
+    fail(Cause::NoRoute, 80);
+    fail(Cause::PortsExhausted, 90);
+    let pools = ledger.pools(START);
+    let failed = |src: IpAddr, dport| {
+        let is_it = |pool: &&Pool| (pool.id.src, pool.id.dport) == (src, dport);
+        let pool = pools.iter().find(is_it);
+        pool.map(|pool| pool.failures.iter().map(|one| one.count).sum::<u64>())
+    };
+    assert_eq!(failed(other.tuple.src, 80), Some(2));
+    assert_eq!(failed(pool_id(80).src, 80), Some(0));
+    assert_eq!(failed(anywhere(), 80), Some(1));
+    assert_eq!(failed(anywhere(), 90), Some(1));
 }
 
 #[test]

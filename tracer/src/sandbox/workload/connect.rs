@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpFastOpenConnect;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -26,6 +28,8 @@ pub struct Connect {
     pub then: Then,
     /// Make the socket non-blocking and wait for the outcome by poll().
     pub nonblocking: bool,
+    /// Leave the SYN to the first write: TCP Fast Open.
+    pub fast_open: bool,
     /// Threads that do it at once; none for the process's first thread.
     pub threads: Option<Threads>,
     /// List the source ports in the report.
@@ -57,6 +61,7 @@ impl Connect {
             stop_after: None,
             then: Then::Close,
             nonblocking: false,
+            fast_open: false,
             threads: None,
             list_ports: false,
             list_times: false,
@@ -83,6 +88,13 @@ impl Connect {
     #[must_use]
     pub fn nonblocking(mut self) -> Self {
         self.nonblocking = true;
+        self
+    }
+
+    /// Leaves the SYN to the first write.
+    #[must_use]
+    pub fn fast_open(mut self) -> Self {
+        self.fast_open = true;
         self
     }
 
@@ -168,6 +180,9 @@ fn work(order: &Connect) -> io::Result<(Report, Vec<Socket>)> {
         let mut to = order.to;
         to.set_port(to.port() + port);
         let socket = stream(to)?;
+        if order.fast_open {
+            setsockopt(&socket, TcpFastOpenConnect, &true)?;
+        }
         let began = Instant::now();
         match attempt(order, to, &socket) {
             Ok(()) => {
