@@ -37,6 +37,11 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("timed_out_nonblocking", timed_out_nonblocking),
     ("no_route", no_route),
     ("abandoned_before_the_handshake_is_no_failure", abandoned),
+    (
+        "left_to_the_first_write_is_no_failure",
+        left_to_the_first_write,
+    ),
+    ("port_search_is_told_without_system_calls", without_syscalls),
     ("thread_is_named_beside_its_process", thread_is_named),
 ];
 
@@ -253,6 +258,71 @@ fn abandoned() -> Result<(), Skip> {
     let netns = world.pair.inode(Side::Client);
     assert_eq!(trace.of("connect_failed", netns), Vec::<&Value>::new());
     assert_eq!(trace.of("time_wait", netns), Vec::<&Value>::new());
+    Ok(())
+}
+
+/// With TCP Fast Open connect() sends nothing, and neither does close() where nothing was written.
+fn left_to_the_first_write() -> Result<(), Skip> {
+    // The client's half, also where it was never there before.
+    let settings = Settings::with_ports(100).client_sysctl("net/ipv4/tcp_fastopen", "5");
+    let world = World::new(&settings)?;
+    let _server = world.server(Manner::Echo);
+    let work = Connect::new(server_v4(), 40).fast_open();
+    let (trace, _, report) = traced(&world, &Work::Connect(work))?;
+    assert_eq!((report.connected, report.failures()), (40, 0));
+    let netns = world.pair.inode(Side::Client);
+    assert_eq!(trace.of("connect_failed", netns), Vec::<&Value>::new());
+    assert_eq!(trace.of("time_wait", netns), Vec::<&Value>::new());
+    Ok(())
+}
+
+/// System calls keep their speed: what state changes show is told, what they do not is not, and
+/// that is said.
+fn without_syscalls() -> Result<(), Skip> {
+    let world = World::with_ports(50)?;
+    let _server = world.server(Manner::Echo);
+    let tracer = Tracer::watch(&["--no-syscalls"])?;
+    let mut client = world.client("culprit", &connect(server_v4(), 80, Then::Keep));
+    let nowhere = Connect::new(SocketAddr::new(UNROUTED_V4.into(), 81), 40);
+    let mut lost = world.client("lost", &Work::Connect(nowhere));
+    for (process, fails) in [(&mut client, 30), (&mut lost, 40)] {
+        process.go().unwrap();
+        assert_eq!(process.report(SOON).unwrap().failures(), fails);
+    }
+    let trace = tracer.stop();
+    let failures = trace.of("connect_failed", world.pair.inode(Side::Client));
+    let backend = &trace.summary()["backend"];
+    if backend["connect"] == "trampoline" || !backend["witness"].is_string() {
+        trace.assert_whole();
+    } else {
+        // Something sees each connect() begin there: those that did not end are counted.
+        trace.assert_whole_but(&["unseen"]);
+        assert_eq!(trace.summary()["lost"]["unseen"], 40);
+    }
+    let (own, others): (Vec<&Value>, Vec<&Value>) =
+        failures.iter().partition(|line| line["comm"] == "culprit");
+    assert_eq!(sum(&own), 30, "{failures:#?}");
+    assert_each(
+        &own,
+        &json!({
+            "pid": client.pid(), "errno": "EADDRNOTAVAIL", "cause": "ports_exhausted",
+            "src": CLIENT_V4, "dst": SERVER_V4, "dport": 7000,
+        }),
+    );
+    let said = "--no-syscalls leaves system calls alone";
+    let is_said = trace.said.contains(said);
+    if backend["connect"] == "trampoline" {
+        assert_eq!(sum(&others), 40, "{failures:#?}");
+        assert!(!is_said, "{:?}", trace.said);
+    } else {
+        assert_eq!(others, Vec::<&Value>::new());
+        assert_each(&own, &json!({ "inferred": true }));
+        assert_eq!(
+            (&backend["connect"], &backend["bind"]),
+            (&json!("inferred"), &json!("none"))
+        );
+        assert!(is_said, "{:?}", trace.said);
+    }
     Ok(())
 }
 

@@ -96,6 +96,15 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub duration: Option<Duration>,
 
+    /// Leave system calls alone: without trampolines the errno of connect() and bind() comes from
+    /// tracepoints that make every system call of the host some tens of ns slower.
+    ///
+    /// A port search that failed then counts as EADDRNOTAVAIL, which is what it gives; refused, timed
+    /// out and reset show as ever; a connect() that has no route, or no address of its own, and
+    /// failures of bind() do not show.
+    #[arg(long)]
+    pub no_syscalls: bool,
+
     /// Whose events to show.
     #[command(flatten)]
     pub filters: Filters,

@@ -194,6 +194,7 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
         ring_bytes: args.tuning.ring_size.0,
         max_sockets: args.tuning.max_sockets,
         backend: args.tuning.backend.into(),
+        leave_syscalls: args.no_syscalls,
         skip_softirq: args.tuning.skip_softirq,
         floor: args.tuning.floor,
     })

@@ -56,6 +56,8 @@ pub struct Options {
     pub max_sockets: u32,
     /// Which backend may be used.
     pub backend: Choice,
+    /// Whether system calls keep their speed, though their tracepoints would tell more.
+    pub leave_syscalls: bool,
     /// For tests: act as if the kernel skipped the program for every state change of a softirq.
     pub skip_softirq: bool,
     /// For benchmarks: programs that return at once.
@@ -74,6 +76,7 @@ impl Default for Options {
             ring_bytes: 8 << 20,
             max_sockets: 65_536,
             backend: Choice::Auto,
+            leave_syscalls: false,
             skip_softirq: false,
             floor: false,
         }
@@ -87,6 +90,7 @@ impl Probes {
     /// What refused; nothing stays attached then.
     pub fn attach(options: &Options) -> Result<(Self, Kernel), AttachError> {
         let mut kernel = Kernel::read()?;
+        kernel.leaves_syscalls = options.leave_syscalls;
         kernel.hope(options.backend);
         let mut attached = Self::attach_to(&kernel, options);
         if let Err(error) = &attached

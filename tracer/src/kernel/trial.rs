@@ -26,6 +26,9 @@ use super::preflight::HookTrial;
 use super::refusal::{AttachError, words};
 use super::{features, kallsyms, tracefs};
 
+/// Why no system call's tracepoint is used.
+pub(crate) const LEFT_ALONE: &str = "--no-syscalls leaves system calls alone";
+
 /// What begins the refusal of a system call's tracepoint that could not even be looked up.
 pub(crate) const NO_TRACEFS: &str = "tracefs cannot be reached";
 
@@ -73,6 +76,8 @@ pub struct Kernel {
     pub(crate) config: Config,
     /// Whether tasks are preempted within programs of tracepoints.
     pub(crate) preemptible: bool,
+    /// Whether hooks that make every system call of the host slower are done without.
+    pub(super) leaves_syscalls: bool,
     /// Every hook's trial, in the order of [`GROUPS`].
     pub trials: Vec<Trial>,
 }
@@ -108,6 +113,7 @@ impl Kernel {
             missing,
             layout,
             preemptible: is_preemptible(),
+            leaves_syscalls: false,
             trials: Vec::new(),
         })
     }
@@ -119,7 +125,7 @@ impl Kernel {
         for group in GROUPS {
             let is_given = |better: &Group| better.fact == group.fact;
             for hook in self.candidates(group, is_given) {
-                let refused = refused_by_us(group, hook, choice, &self.config, &self.missing);
+                let refused = self.refused_by_us(group, hook, choice);
                 let result = refused.map_or_else(|| known(&self.types, hook), Err);
                 self.trials.push(Trial {
                     group,
@@ -157,7 +163,7 @@ impl Kernel {
             let is_given =
                 |better: &Group| (better.fact, better.backend) == (group.fact, group.backend);
             for hook in self.candidates(group, is_given) {
-                let refused = refused_by_us(group, hook, choice, &self.config, &self.missing);
+                let refused = self.refused_by_us(group, hook, choice);
                 let result = refused.map_or_else(|| one(ebpf, &self.btf, hook), Err);
                 self.trials.push(Trial {
                     group,
@@ -188,6 +194,50 @@ impl Kernel {
         }
         let hooks = group.hooks.iter();
         hooks.filter(|hook| is_needed(hook, &self.config)).collect()
+    }
+
+    /// Why a hook is not even tried.
+    fn refused_by_us(&self, group: &Group, hook: &Hook, choice: Choice) -> Option<String> {
+        let config = &self.config;
+        if self.leaves_syscalls && hook.kind == Kind::Syscall {
+            return Some(LEFT_ALONE.to_owned());
+        }
+        if choice == Choice::Tracepoint && group.backend == TRAMPOLINE {
+            return Some("not tried: tracepoints are to do without".to_owned());
+        }
+        if choice == Choice::Trampoline && is_given_by_trampolines(group) {
+            return Some("not tried: the trampoline backend was asked for".to_owned());
+        }
+        if *group == END_TIMER && config.tw_timer_handler == 0 {
+            return Some(NO_ADDRESS.to_owned());
+        }
+        if (*group == END_TIMER || *group == BIRTH_TABLE) && config.probe_read == 0 {
+            return Some(NO_PROBE_READ.to_owned());
+        }
+        if *group == BIRTH_TABLE && config.socket_cookie == 0 {
+            return Some(NO_COOKIES.to_owned());
+        }
+        let needs: &[&str] = match group.fact {
+            "time_wait" if group.backend == TRACEPOINT => &[
+                "net_hashinfo",
+                "hashinfo_ehash",
+                "hashinfo_mask",
+                "bucket_chain",
+                layout::BUCKET,
+                "skc_hash",
+                "skc_nulls",
+                "skc_flags",
+            ],
+            "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
+            "rescue" => &["skc_state", "skc_flags", "bytes_acked"],
+            "follow" => &["task_pid", "task_tgid"],
+            _ if hook.kind == Kind::Syscall => &["task_files", "files_fdt", "fdt_fd"],
+            _ => &[],
+        };
+        needs
+            .iter()
+            .find(|need| self.missing.contains(need))
+            .map(|need| format!("the kernel's BTF lacks {need}"))
     }
 
     /// Whether every hook of a group that must attach does.
@@ -325,52 +375,6 @@ fn is_preemptible() -> bool {
 /// arguments.
 fn is_needed(hook: &Hook, config: &Config) -> bool {
     config.task_regs == 0 || !hook.target().starts_with("sys_enter_")
-}
-
-/// Why a hook is not even tried.
-fn refused_by_us(
-    group: &Group,
-    hook: &Hook,
-    choice: Choice,
-    config: &Config,
-    missing: &[&str],
-) -> Option<String> {
-    if choice == Choice::Tracepoint && group.backend == TRAMPOLINE {
-        return Some("not tried: tracepoints are to do without".to_owned());
-    }
-    if choice == Choice::Trampoline && is_given_by_trampolines(group) {
-        return Some("not tried: the trampoline backend was asked for".to_owned());
-    }
-    if *group == END_TIMER && config.tw_timer_handler == 0 {
-        return Some(NO_ADDRESS.to_owned());
-    }
-    if (*group == END_TIMER || *group == BIRTH_TABLE) && config.probe_read == 0 {
-        return Some(NO_PROBE_READ.to_owned());
-    }
-    if *group == BIRTH_TABLE && config.socket_cookie == 0 {
-        return Some(NO_COOKIES.to_owned());
-    }
-    let needs: &[&str] = match group.fact {
-        "time_wait" if group.backend == TRACEPOINT => &[
-            "net_hashinfo",
-            "hashinfo_ehash",
-            "hashinfo_mask",
-            "bucket_chain",
-            layout::BUCKET,
-            "skc_hash",
-            "skc_nulls",
-            "skc_flags",
-        ],
-        "time_wait_end" => &["tw_substate", "tw_sport", "tw_timer"],
-        "rescue" => &["skc_state", "skc_flags", "bytes_acked"],
-        "follow" => &["task_pid", "task_tgid"],
-        _ if hook.kind == Kind::Syscall => &["task_files", "files_fdt", "fdt_fd"],
-        _ => &[],
-    };
-    needs
-        .iter()
-        .find(|need| missing.contains(need))
-        .map(|need| format!("the kernel's BTF lacks {need}"))
 }
 
 /// Nothing, but for a hook that may be missing whether this kernel has its place.

@@ -105,7 +105,8 @@ pub fn gaps(
     for (fact, how) in backend {
         let what = match (fact.as_str(), how.as_str()) {
             ("connect", INFERRED) => {
-                "errno and cause of a connect() that fails at once are inferred"
+                "errno and cause of a connect() that fails at once are inferred, and one without a \
+                 route is not seen"
             }
             ("bind", NONE) => "failures of bind() are not seen",
             ("time_wait", INFERRED) => "births of TIME_WAIT are inferred",

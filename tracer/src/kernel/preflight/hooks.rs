@@ -4,7 +4,7 @@ use super::capabilities::{LEAVE_USER_NAMESPACE, obtain, obtain_lacking};
 use super::machine::{show_address, types};
 use super::{Capability, Check, Facts, HookTrial, Lockdown, REQUIRED_HOOK, Status};
 use crate::kernel::kallsyms::TW_TIMER_HANDLER;
-use crate::kernel::trial::{NO_ADDRESS, NO_COOKIES, NO_PROBE_READ, NO_TRACEFS};
+use crate::kernel::trial::{LEFT_ALONE, NO_ADDRESS, NO_COOKIES, NO_PROBE_READ, NO_TRACEFS};
 
 /// The function or tracepoint itself, without the kind of hook before it.
 pub(super) fn target(trial: &HookTrial) -> &'static str {
@@ -233,6 +233,9 @@ fn known(facts: &Facts, error: &str) -> Option<(String, Option<String>)> {
         )
     } else if error == NO_PROBE_READ {
         (error.to_owned(), "boot with lockdown=integrity".to_owned())
+    } else if error == LEFT_ALONE {
+        // What the user chose needs no way out.
+        return Some((error.to_owned(), None));
     } else if error == NO_COOKIES {
         (error.to_owned(), "run Linux 5.12 or newer".to_owned())
     } else {
