@@ -15,7 +15,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tracer::host::sock_diag::{Family, Mask, each_tcp_socket};
+use tracer::host::sock_diag::{Mask, each_tcp_socket};
 use tracer::kernel::cost::{self, costs};
 use tracer::sandbox::workload::{Connect, Manner, Serve, Then, Work};
 use tracer::sandbox::{Pair, Process, SERVER_V4, Settings, Side};
@@ -311,7 +311,7 @@ fn wait_until_closed(pair: &Pair) -> anyhow::Result<()> {
         let mut open = 0;
         pair.run_in(Side::Client, || {
             let others = Mask::CONNECTED.without(tcp_state::TIME_WAIT);
-            each_tcp_socket(Family::V4, others, |_| open += 1)
+            each_tcp_socket(others, |_| open += 1)
         })??;
         if open == 0 {
             return Ok(());

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use crate::host::cost;
-use crate::host::dump::{snapshot, sockets};
+use crate::host::dump::{Lookout, What, snapshot};
 use crate::host::process::Identities;
 use crate::ledger::{Feed, Ledger, Limits};
 use crate::stream::books::Books;
@@ -16,18 +16,21 @@ use crate::stream::survey::{Ask, Reading, Survey};
 /// When no thread can be started to read the lists of sockets.
 pub fn open(feed: Feed, namespaces: &[u32], partial: bool) -> anyhow::Result<Books> {
     let mut people = Identities::new();
+    let mut lookout = Lookout::default();
     let survey = Survey::start(move |what: &Ask| {
         let before = cost::spent();
         let only = Some(what.namespaces.as_slice()).filter(|only| !only.is_empty());
         let seen = if what.owners {
             snapshot(only, &mut people)
         } else {
-            sockets(only)
+            lookout.sockets(only, what.whole)
         };
         for missed in seen.missed.iter() {
             log::debug!("{missed}");
         }
+        let late = seen.missed.iter().find(|miss| miss.what == What::Late);
         Reading {
+            late: late.map(|miss| (miss.count, miss.to_string())),
             dumps: seen.dumps,
             cost: cost::spent() - before,
         }

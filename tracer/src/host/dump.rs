@@ -6,6 +6,7 @@ Each namespace is listed once, each process looked into once. Nothing is asked f
 socket; a socket takes 160 bytes of memory while the look lasts.
 */
 
+mod lookout;
 mod missed;
 mod mounts;
 mod namespaces;
@@ -22,11 +23,14 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::netns::{Netns, NetnsError};
 use super::process::Identities;
-use super::sock_diag::{Family, Mask, TcpSocket, each_tcp_socket};
+use super::sock_diag::{Mask, TcpSocket, each_tcp_socket};
 use super::sysctl::{self, FinTimeout, PortRange, ReservedPorts, SysctlError, TwReuse};
 use crate::event::TcpState;
 use crate::ledger::dump::{Dump, Listed, Namespace};
 
+use self::lookout::{Busy, Glance};
+
+pub use self::lookout::Lookout;
 pub use self::missed::{Miss, Missed, What};
 pub use self::namespaces::{Found, namespaces};
 pub use self::owners::Owners;
@@ -60,14 +64,15 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
     let mut found = find(only, &mut missed);
     let seen: HashSet<u32> = found.iter().map(|found| found.inode).collect();
     found.retain(wanted);
-    let mut listings = look_at(found, deadline, &mut missed);
+    let mut lookout = Lookout::default();
+    let mut listings = look_at(found, deadline, &mut missed, &mut lookout);
     let mut owners = Owners::read(&mut missed);
     let held = owners
         .namespaces()
         .filter(|held| !seen.contains(&held.inode));
     let mut held: Vec<_> = held.filter(|held| wanted(held)).cloned().collect();
     held.sort_by_key(|found| found.inode);
-    listings.extend(look_at(held, deadline, &mut missed));
+    listings.extend(look_at(held, deadline, &mut missed, &mut lookout));
     for listing in &mut listings {
         listing.find_owners(&mut owners, people);
     }
@@ -77,14 +82,19 @@ pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
 /// The same without owners: no process's files are looked at. For a look that is repeated. A
 /// namespace of `only` may also be one that nothing but a file of this process keeps alive.
 pub fn sockets(only: Option<&[u32]>) -> Snapshot {
+    look(only, &mut Lookout::default())
+}
+
+/// The same but for those whose last list will do.
+fn look(only: Option<&[u32]>, lookout: &mut Lookout) -> Snapshot {
     let mut missed = Missed::default();
     let mut found = find(only, &mut missed);
     found.retain(|found| only.is_none_or(|only| only.contains(&found.inode)));
     let deadline = Instant::now() + PATIENCE;
-    let mut listings = look_at(found, deadline, &mut missed);
+    let seen: HashSet<u32> = found.iter().map(|found| found.inode).collect();
+    let mut listings = look_at(found, deadline, &mut missed, lookout);
     for &inode in only.unwrap_or_default() {
-        let is_it = |listing: &Listing| listing.dump.namespace.inode == inode;
-        if !listings.iter().any(is_it)
+        if !seen.contains(&inode)
             && let Ok(netns) = Netns::of_inode(inode)
         {
             let listing = enter(&netns, |inode| list_here(inode, format!("net:[{inode}]")));
@@ -102,26 +112,30 @@ fn find(only: Option<&[u32]>, missed: &mut Missed) -> Vec<Found> {
     }
 }
 
-/// Looks at several namespaces, those with most sockets first, until the deadline; the dumps come
-/// in the order of `found`.
+/// Looks at several namespaces, those with most sockets first, until the deadline, but not at those
+/// whose last list will do; the dumps come in the order of `found`.
 ///
 /// To list one, the kernel walks the sockets of *all*, so 500 namespaces on a machine with a
 /// million sockets take minutes. How many sockets there are costs next to nothing, and a pool that
 /// is running dry is never in a namespace with few.
-fn look_at(found: Vec<Found>, deadline: Instant, missed: &mut Missed) -> Vec<Listing> {
-    let mut order: Vec<(u64, usize, Found)> = Vec::new();
-    let several = found.len() > 1;
+fn look_at(
+    found: Vec<Found>,
+    deadline: Instant,
+    missed: &mut Missed,
+    lookout: &mut Lookout,
+) -> Vec<Listing> {
+    let mut order: Vec<(Glance, usize, Found)> = Vec::new();
     for (place, found) in found.into_iter().enumerate() {
-        let count = if several {
-            in_it(&found, missed, |_| Ok(Busy::read().count()))
-        } else {
-            Some(u64::MAX)
-        };
-        order.extend(count.map(|count| (count, place, found)));
+        if let Some(glance) = in_it(&found, missed, |_| Ok(Glance::take()))
+            && !lookout.is_calm(found.inode, glance)
+        {
+            order.push((glance, place, found));
+        }
     }
-    order.sort_by_key(|&(count, place, _)| (Reverse(count), place));
+    order.sort_by_key(|&(glance, place, _)| (Reverse(glance.busy.count()), place));
     let mut listings = Vec::new();
-    for (count, place, found) in order {
+    for (glance, place, found) in order {
+        let count = glance.busy.count();
         if count > 0 && !listings.is_empty() && Instant::now() > deadline {
             missed.note(What::Late, &LATE, || {
                 format!("{} with {count} TCP sockets", found.name)
@@ -129,7 +143,10 @@ fn look_at(found: Vec<Found>, deadline: Instant, missed: &mut Missed) -> Vec<Lis
             continue;
         }
         let listing = in_it(&found, missed, |inode| list_here(inode, found.name.clone()));
-        listings.extend(listing.map(|listing| (place, listing)));
+        if let Some(listing) = listing {
+            lookout.listed(found.inode, glance);
+            listings.push((place, listing));
+        }
     }
     listings.sort_by_key(|&(place, _)| place);
     listings.into_iter().map(|(_, listing)| listing).collect()
@@ -237,18 +254,11 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
             owner: None,
         });
     };
-    let busy = Busy::read();
-    for (family, count) in [(Family::V4, busy.v4()), (Family::V6, busy.v6())] {
-        // Sockets that are only bound are not counted: where there is no other they are left out,
-        // there being no pool that could want their port.
-        if count == 0 {
-            continue;
-        }
-        match each_tcp_socket(family, Mask::CONNECTED.and(Mask::BOUND), &mut take) {
-            // A kernel without IPv6.
-            Err(error) if family == Family::V6 && is_unknown(&error) => {}
-            result => result.context("cannot list TCP sockets")?,
-        }
+    // Sockets that are only bound are not counted: where there is no other they are left out, there
+    // being no pool that could want their port.
+    if Busy::read().count() > 0 {
+        each_tcp_socket(Mask::CONNECTED.and(Mask::BOUND), &mut take)
+            .context("cannot list TCP sockets")?;
     }
     let mut dump = Dump {
         began_ns,
@@ -283,74 +293,6 @@ fn conntrack() -> Result<(u32, u32), SysctlError> {
         sysctl::number("net/netfilter/nf_conntrack_count")?,
         sysctl::number("net/netfilter/nf_conntrack_max")?,
     ))
-}
-
-/// How many TCP sockets a namespace has, other than those that are just bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Busy {
-    inuse_v4: u64,
-    inuse_v6: u64,
-    /// Of both families.
-    time_wait: u64,
-}
-
-impl Busy {
-    /// Where it cannot be told.
-    const UNKNOWN: Self = Self {
-        inuse_v4: 1,
-        inuse_v6: 1,
-        time_wait: 1,
-    };
-
-    /// That of this thread's namespace.
-    fn read() -> Self {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-        match (read("sockstat"), read("sockstat6")) {
-            (Ok(v4), Ok(v6)) => Self::parse(&v4, &v6),
-            // A kernel without IPv6.
-            (Ok(v4), Err(error)) if namespaces::is_gone(&error) => {
-                Self::parse(&v4, "TCP6: inuse 0")
-            }
-            _ => Self::UNKNOWN,
-        }
-    }
-
-    /// From `TCP: inuse 5 orphan 0 tw 3 alloc 9 mem 1` and `TCP6: inuse 2`.
-    fn parse(v4: &str, v6: &str) -> Self {
-        let count = |text: &str, protocol: &str, key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(protocol));
-            let mut words = line?.split_ascii_whitespace();
-            words.find(|&word| word == key)?;
-            words.next()?.parse().ok()
-        };
-        Self {
-            inuse_v4: count(v4, "TCP:", "inuse").unwrap_or(Self::UNKNOWN.inuse_v4),
-            inuse_v6: count(v6, "TCP6:", "inuse").unwrap_or(Self::UNKNOWN.inuse_v6),
-            time_wait: count(v4, "TCP:", "tw").unwrap_or(Self::UNKNOWN.time_wait),
-        }
-    }
-
-    /// At most this many are of IPv4.
-    fn v4(self) -> u64 {
-        self.inuse_v4.saturating_add(self.time_wait)
-    }
-
-    /// At most this many are of IPv6.
-    fn v6(self) -> u64 {
-        self.inuse_v6.saturating_add(self.time_wait)
-    }
-
-    fn count(self) -> u64 {
-        self.v4().saturating_add(self.inuse_v6)
-    }
-}
-
-/// Whether the kernel's refusal means that it has no such sockets.
-fn is_unknown(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(nix::libc::ENOENT | nix::libc::EINVAL | nix::libc::EAFNOSUPPORT)
-    )
 }
 
 fn now_ns() -> u64 {

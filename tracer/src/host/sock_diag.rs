@@ -5,14 +5,14 @@ mod reply;
 use std::io;
 use std::net::SocketAddr;
 
-use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage};
+use netlink_packet_sock_diag::inet::StateFlags;
+use rtnetlink::packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 use rtnetlink::sys::{Socket, SocketAddr as NetlinkAddr};
 
-use self::reply::Reply;
+use self::reply::{Reply, TCPDIAG_GETSOCK};
 use super::netns::Netns;
 
 /// The kernel fills at most this much at once when the reader offers it.
@@ -61,15 +61,6 @@ impl Mask {
     }
 }
 
-/// Address families, as `inet_diag` knows them. A v4-mapped socket is one of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// `AF_INET`.
-    V4,
-    /// `AF_INET6`.
-    V6,
-}
-
 /// Lists the TCP sockets of this thread's network namespace, both families,
 /// in any state; those that are only bound are left out.
 ///
@@ -77,9 +68,7 @@ pub enum Family {
 /// What the kernel answered, or that its answer was not understood.
 pub fn tcp_sockets() -> io::Result<Vec<TcpSocket>> {
     let mut list = Vec::new();
-    for family in [Family::V4, Family::V6] {
-        each_tcp_socket(family, Mask::CONNECTED, |socket| list.push(socket))?;
-    }
+    each_tcp_socket(Mask::CONNECTED, |socket| list.push(socket))?;
     Ok(list)
 }
 
@@ -91,33 +80,18 @@ pub fn tcp_sockets_of(netns: u32) -> anyhow::Result<Vec<TcpSocket>> {
     Ok(Netns::of_inode(netns)?.run_in(tcp_sockets)??)
 }
 
-/// Hands each TCP socket of one family of this thread's network namespace to `take`. Each call
-/// makes the kernel walk its table of *all* sockets, whatever namespace they are in.
+/// Hands each TCP socket of this thread's network namespace to `take`. Each call makes the kernel
+/// walk its table of *all* sockets, whatever namespace they are in.
 ///
 /// # Errors
 /// As [`tcp_sockets`].
-pub fn each_tcp_socket(
-    family: Family,
-    states: Mask,
-    mut take: impl FnMut(TcpSocket),
-) -> io::Result<()> {
-    let (family, socket_id) = match family {
-        Family::V4 => (AF_INET, SocketId::new_v4()),
-        Family::V6 => (AF_INET6, SocketId::new_v6()),
-    };
+pub fn each_tcp_socket(states: Mask, mut take: impl FnMut(TcpSocket)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::from_bits_retain(states.0),
-        socket_id,
-    };
-    let mut packet = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(BothFamilies { states }));
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
@@ -136,13 +110,46 @@ pub fn each_tcp_socket(
     }
 }
 
+/// `struct inet_diag_req`: the older form of the question, which asks for both families in one walk
+/// (`inet_diag_dump_compat`, net/ipv4/inet_diag.c), where the newer one takes a walk for each.
+struct BothFamilies {
+    states: Mask,
+}
+
+impl BothFamilies {
+    /// Where the states are, after lengths and a `struct inet_diag_sockid` that match everything.
+    const STATES: usize = 52;
+    const LENGTH: usize = 60;
+}
+
+impl NetlinkSerializable for BothFamilies {
+    fn message_type(&self) -> u16 {
+        TCPDIAG_GETSOCK
+    }
+
+    fn buffer_len(&self) -> usize {
+        Self::LENGTH
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+        buffer[Self::STATES..][..4].copy_from_slice(&self.states.0.to_ne_bytes());
+    }
+}
+
+impl From<BothFamilies> for NetlinkPayload<BothFamilies> {
+    fn from(request: BothFamilies) -> Self {
+        Self::InnerMessage(request)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use tracer_ebpf::tcp_state;
 
-    use super::{Family, Mask, each_tcp_socket, tcp_sockets};
+    use super::{Mask, each_tcp_socket, tcp_sockets};
 
     #[test]
     fn finds_a_connection_and_its_listener() {
@@ -166,6 +173,17 @@ mod tests {
     }
 
     #[test]
+    fn lists_both_families_each_socket_once() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| TcpListener::bind(at).ok());
+        let sockets = tcp_sockets().unwrap();
+        for listener in listeners.into_iter().flatten() {
+            let at = listener.local_addr().unwrap();
+            let found = sockets.iter().filter(|socket| socket.local == at);
+            assert_eq!(found.count(), 1, "{at}");
+        }
+    }
+
+    #[test]
     fn finds_a_bound_socket_where_the_kernel_lists_them() {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -174,7 +192,7 @@ mod tests {
         let at = socket.local_addr().unwrap().as_socket().unwrap();
         let listed = |mask| {
             let mut found = false;
-            each_tcp_socket(Family::V4, mask, |socket| {
+            each_tcp_socket(mask, |socket| {
                 found |= socket.local == at
                     && socket.state == tcp_state::CLOSE
                     && socket.remote.port() == 0;

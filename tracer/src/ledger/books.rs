@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use serde::Serialize;
 
 use super::account::Account;
 use super::dump::Namespace;
@@ -58,7 +59,7 @@ impl Limits {
 }
 
 /// Facts that found no row of their own and are in one for all others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Evicted {
     /// Events and listed sockets of pools beyond the limit.
     pub pools: u64,

@@ -21,8 +21,9 @@ use crate::kernel::probes::{Misses, Probes};
 /// system call an entry, and what it holds is not lost by waiting.
 const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
-/// Longest time a failure whose sample was skipped waits to be reported after a quiet time.
-const LONGEST_GAP: Duration = Duration::from_secs(1);
+/// Longest time a failure waits to be reported whose sample found the ring full: others are told of
+/// by a sample, their own or one a moment before.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
 
 /// The attached programs, as far as a stream needs them.
 pub trait Kernel {

@@ -1,23 +1,27 @@
-/*! The ledger beside a stream: fed by its events and by readings, asked for verdicts once a second. */
+/*! The ledger beside a stream: fed by its events and by readings, asked for verdicts about once a second. */
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
+use serde::Serialize;
 
 use super::Identify;
-use super::survey::{Ask, Survey};
+use super::survey::{Ask, Reading, Survey};
 use crate::diagnosis::{Verdict, diagnose};
 use crate::event::{Event, Owner, TcpState};
 use crate::host::process::Identity;
-use crate::ledger::Ledger;
-use crate::ledger::dump::{Dump, Holder};
+use crate::ledger::dump::Holder;
 use crate::ledger::pool::Pool;
+use crate::ledger::{Evicted, Ledger};
 use crate::source::{Failure, Source};
 
-/// Time between two judgements, ns.
+/// Time between two judgements where no reading comes, ns.
 const JUDGE_EVERY_NS: u64 = 1_000_000_000;
+
+/// Time for which a judgement waits for a reading that is under way, ns.
+const AWAIT_NS: u64 = 300_000_000;
 
 /// Time between two looks at every process for the owners of sockets, ns.
 const OWNERS_EVERY_NS: u64 = 10_000_000_000;
@@ -47,18 +51,31 @@ pub struct Judgement {
     pub verdicts: Vec<Verdict>,
 }
 
+/// What books do not have, or not apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shortfall {
+    /// Network namespaces whose sockets the last reading had no time to list.
+    pub unlisted: u64,
+    /// What found no row of its own.
+    pub evicted: Evicted,
+}
+
 /// A ledger and what feeds it.
 pub struct Books {
     ledger: Ledger,
     survey: Survey,
-    pending: Option<Vec<Dump>>,
+    pending: Option<Reading>,
+    /// Namespaces that the last reading had no time for, and the words for that until they are said.
+    unlisted: u64,
+    to_say: Option<String>,
     namespaces: Vec<u32>,
     /// Whether the source leaves out events of sockets that readings have.
     partial: bool,
-    /// Owners of sockets that were found among the processes, by cookie: only of sockets that
-    /// opened before tracing, as long as they are there.
-    found: HashMap<u64, Holder>,
-    nameless: bool,
+    /// Owners of sockets that were found among the processes, by namespace and cookie: only of
+    /// sockets that opened before tracing, as long as they are there.
+    found: HashMap<u32, HashMap<u64, Holder>>,
+    /// Namespaces with open sockets whose owner is not known; none before the first reading.
+    nameless: Option<BTreeSet<u32>>,
     /// When a reading last had each namespace, ns.
     seen: HashMap<u32, u64>,
     next_judgement_ns: u64,
@@ -76,10 +93,12 @@ impl Books {
             ledger,
             survey,
             pending: None,
+            unlisted: 0,
+            to_say: None,
             namespaces,
             partial,
             found: HashMap::default(),
-            nameless: true,
+            nameless: None,
             seen: HashMap::default(),
             next_judgement_ns: 0,
             next_owners_ns: 0,
@@ -113,9 +132,11 @@ impl Books {
         self.book(source, people)?;
         self.pending = self.survey.take();
         if self.survey.is_due() {
-            self.ask(now_ns);
+            self.ask(now_ns, false);
         }
-        if now_ns < self.next_judgement_ns {
+        // What a reading says is judged at once; one that is due just now is waited for.
+        let due_ns = self.next_judgement_ns + if self.expects() { AWAIT_NS } else { 0 };
+        if !self.booked && now_ns < due_ns {
             return Ok(None);
         }
         self.next_judgement_ns = now_ns + JUDGE_EVERY_NS;
@@ -126,7 +147,7 @@ impl Books {
     pub fn settle(&mut self, now_ns: u64) {
         // One that is under way may have begun before the last events.
         self.survey.wait(LAST);
-        self.ask(now_ns);
+        self.ask(now_ns, true);
         self.pending = self.survey.wait(LAST);
     }
 
@@ -140,19 +161,44 @@ impl Books {
         people: &mut dyn Identify,
     ) -> anyhow::Result<()> {
         match self.pending.take() {
-            Some(dumps) => self.fold(dumps, source, people),
+            Some(reading) => self.fold(reading, source, people),
             None => Ok(()),
         }
     }
 
-    fn ask(&mut self, now_ns: u64) {
-        let owners = self.nameless && now_ns >= self.next_owners_ns;
+    /// Whether a reading is under way, or to be booked.
+    pub fn expects(&self) -> bool {
+        self.pending.is_some() || self.survey.is_waiting()
+    }
+
+    /// Time until the next reading may be asked for.
+    pub fn reads_in(&self) -> Duration {
+        self.survey.due_in()
+    }
+
+    /// What people should hear of the readings, once.
+    pub fn to_say(&mut self) -> Option<String> {
+        self.to_say.take()
+    }
+
+    /// What the books do not have, or not apart.
+    pub fn shortfall(&self) -> Shortfall {
+        Shortfall {
+            unlisted: self.unlisted,
+            evicted: self.ledger.evicted(),
+        }
+    }
+
+    fn ask(&mut self, now_ns: u64, whole: bool) {
+        let nameless = self.nameless.as_ref().is_none_or(|some| !some.is_empty());
+        let owners = nameless && now_ns >= self.next_owners_ns;
         if owners {
             self.next_owners_ns = now_ns + OWNERS_EVERY_NS;
         }
         self.survey.ask(Ask {
             namespaces: self.namespaces.clone(),
             owners,
+            whole,
         });
     }
 
@@ -184,41 +230,60 @@ impl Books {
     /// Names the owners the programs know, and those found before, and books the dumps.
     fn fold(
         &mut self,
-        dumps: Vec<Dump>,
+        Reading { dumps, late, .. }: Reading,
         source: &mut impl Source,
         people: &mut dyn Identify,
     ) -> anyhow::Result<()> {
+        let (unlisted, words) = late.unzip();
+        if self.unlisted == 0 {
+            self.to_say = words;
+        }
+        self.unlisted = unlisted.unwrap_or_default();
         let mut traced = Traced::default();
-        source.owners(&mut |cookie, owner| traced.add(cookie, owner, people))?;
-        let mut listed = BTreeSet::new();
-        self.nameless = false;
+        if dumps.iter().any(|dump| !dump.sockets.is_empty()) {
+            source.owners(&mut |cookie, owner| traced.add(cookie, owner, people))?;
+        }
+        let nameless = self.nameless.get_or_insert_default();
         for mut dump in dumps {
-            self.seen.insert(dump.namespace.inode, dump.ended_ns);
+            let netns = dump.namespace.inode;
+            self.seen.insert(netns, dump.ended_ns);
+            let before = self.found.remove(&netns).unwrap_or_default();
+            let mut found = HashMap::default();
+            let mut all_named = true;
             for socket in &mut dump.sockets {
                 if socket.cookie == 0 || socket.remote.port() == 0 {
                     continue;
                 }
                 if let Some(owner) = traced.get(socket.cookie) {
                     socket.owner = Some(Arc::clone(owner));
-                } else if let Some(owner) = &socket.owner {
-                    self.found.insert(socket.cookie, Arc::clone(owner));
-                    listed.insert(socket.cookie);
-                } else if let Some(owner) = self.found.get(&socket.cookie) {
-                    socket.owner = Some(Arc::clone(owner));
-                    listed.insert(socket.cookie);
-                } else if socket.state != TcpState::TimeWait {
-                    self.nameless = true;
+                    continue;
                 }
+                let known = socket.owner.as_ref().or_else(|| before.get(&socket.cookie));
+                if let Some(owner) = known.cloned() {
+                    found.insert(socket.cookie, Arc::clone(&owner));
+                    socket.owner = Some(owner);
+                } else if socket.state != TcpState::TimeWait {
+                    all_named = false;
+                }
+            }
+            if !found.is_empty() {
+                self.found.insert(netns, found);
+            }
+            if all_named {
+                nameless.remove(&netns);
+            } else {
+                nameless.insert(netns);
             }
             self.ledger.dump(&dump);
         }
         self.booked = true;
-        self.found.retain(|cookie, _| listed.contains(cookie));
         let now_ns = source.now_ns();
         self.seen.retain(|&inode, &mut seen_ns| {
             let there = now_ns.saturating_sub(seen_ns) < GONE_NS;
             if !there {
                 self.ledger.forget(inode);
+                self.found.remove(&inode);
+                nameless.remove(&inode);
             }
             there
         });

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::watch;
 
 /// How often an idle writer looks whether its reader is gone.
-const GONE_CHECK: Duration = Duration::from_millis(200);
+const GONE_CHECK: Duration = Duration::from_secs(1);
 
 /// Memory a writer keeps after a burst.
 const KEEP_BYTES: usize = 1 << 20;

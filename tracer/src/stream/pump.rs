@@ -18,11 +18,14 @@ use crate::view::{Summary, View};
 /// Time between drains while events come.
 const BUSY: Duration = Duration::from_millis(15);
 
-/// Longest time between drains.
-const IDLE: Duration = Duration::from_millis(250);
+/// Longest time between drains: the kernel wakes for the first event after a pause.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Time between two looks at the loss counters, ns.
 const LOSS_EVERY_NS: u64 = 1_000_000_000;
+
+/// The same while no event comes, which is when nothing can be lost but what nobody asked for.
+const LOSS_IDLE_NS: u64 = 10_000_000_000;
 
 /// Bytes of rendered lines handed to the output at once.
 const CHUNK: usize = 256 << 10;
@@ -62,7 +65,7 @@ impl Pump<'_> {
         let output = self.output;
         let mut stop = pin!(stop);
         let mut gone = pin!(output.gone());
-        let mut wait = BUSY;
+        let (mut wait, mut patience) = (BUSY, BUSY);
         loop {
             round.batch.clear();
             source.drain(&mut round.batch)?;
@@ -77,11 +80,22 @@ impl Pump<'_> {
             } else {
                 BUSY
             };
+            let mut rest = wait;
+            if let Some(books) = &self.books {
+                // A reading that is under way wakes nobody when it comes.
+                patience = if books.expects() {
+                    rest = rest.min(patience);
+                    IDLE.min(patience * 2)
+                } else {
+                    rest = rest.min(books.reads_in());
+                    BUSY
+                };
+            }
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 () = &mut gone => break,
-                ready = source.ready(wait) => ready?,
+                ready = source.ready(rest) => ready?,
             }
         }
         if let Some(books) = &mut self.books {
@@ -119,6 +133,11 @@ impl Pump<'_> {
             totals: round.tally.totals(),
             rows: round.tally.rows(),
             judgement,
+            shortfall: self
+                .books
+                .as_deref()
+                .map(Books::shortfall)
+                .unwrap_or_default(),
             beyond: round.tally.beyond(),
             loss,
             about: source.about().clone(),
@@ -190,7 +209,11 @@ impl Pump<'_> {
         let Some(books) = &mut self.books else {
             return Ok(());
         };
-        if let Some(judgement) = books.tick(source, self.people, now_ns)? {
+        let judgement = books.tick(source, self.people, now_ns)?;
+        if let Some(words) = books.to_say() {
+            (self.say)(&words);
+        }
+        if let Some(judgement) = judgement {
             let Judgement { pools, verdicts } = self.filter.judged(judgement);
             self.view
                 .verdicts(now_ns, &pools, &verdicts, false, &mut round.out)?;
@@ -211,10 +234,16 @@ impl Pump<'_> {
         round: &mut Round,
         now_ns: u64,
     ) -> anyhow::Result<()> {
-        if now_ns < round.next_loss_ns {
+        round.stirred |= !round.batch.is_empty();
+        let gap_ns = if round.stirred {
+            LOSS_EVERY_NS
+        } else {
+            LOSS_IDLE_NS
+        };
+        if now_ns < round.looked_ns + gap_ns {
             return Ok(());
         }
-        round.next_loss_ns = now_ns + LOSS_EVERY_NS;
+        (round.looked_ns, round.stirred) = (now_ns, false);
         let mut loss = source.loss()?;
         loss.lost.output = self.output.lost();
         if loss.lost.total() > round.told.total() {
@@ -236,7 +265,9 @@ struct Round {
     out: Vec<u8>,
     tally: Tally,
     told: Lost,
-    next_loss_ns: u64,
+    /// When the loss counters were last looked at, ns, and whether any event came since.
+    looked_ns: u64,
+    stirred: bool,
     nobody: Arc<Identity>,
 }
 

@@ -17,10 +17,15 @@ pub struct Ask {
     pub namespaces: Vec<u32>,
     /// Whether the owners of sockets are looked for too: a look at every process.
     pub owners: bool,
+    /// Whether namespaces are listed too of which the last list will do.
+    pub whole: bool,
 }
 
 /// Shortest time between two readings.
 const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The same after one that had nothing new.
+const CALM: Duration = Duration::from_secs(2);
 
 /// A reading may take one part in this many of a processor's time,
 const SHARE: u32 = 200;
@@ -36,6 +41,8 @@ const MOST: u32 = 20;
 pub struct Reading {
     /// The lists, those left out that could not be read.
     pub dumps: Vec<Dump>,
+    /// Namespaces for which there was no time, and in words for people what that means.
+    pub late: Option<(u64, String)>,
     /// What it cost in processor time, whatever time passed.
     pub cost: Duration,
 }
@@ -45,8 +52,8 @@ pub struct Survey {
     ask: Sender<Ask>,
     answers: Receiver<Reading>,
     waiting: bool,
-    /// What the last reading cost, and when it was taken.
-    last: Option<(Duration, Instant)>,
+    /// What the last reading cost, whether it had nothing new, and when it was taken.
+    last: Option<(Duration, bool, Instant)>,
     closely: bool,
 }
 
@@ -78,9 +85,21 @@ impl Survey {
 
     /// Whether a reading may be asked for: none is under way, and enough time has passed.
     pub fn is_due(&self) -> bool {
-        let rested =
-            |(cost, taken): (Duration, Instant)| taken.elapsed() >= pause(cost, self.closely);
-        !self.waiting && self.last.is_none_or(rested)
+        !self.waiting && self.due_in().is_zero()
+    }
+
+    /// Time until enough of it has passed since the last reading.
+    pub fn due_in(&self) -> Duration {
+        self.last.map_or(Duration::ZERO, |(cost, calm, taken)| {
+            let least = if calm { CALM } else { SHORTEST };
+            let pause = pause(cost, self.closely).max(least);
+            pause.saturating_sub(taken.elapsed())
+        })
+    }
+
+    /// Whether a reading is under way.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     /// Whether to look closely from now on: something is about to run out.
@@ -94,7 +113,7 @@ impl Survey {
     }
 
     /// The reading asked for, when it is there.
-    pub fn take(&mut self) -> Option<Vec<Dump>> {
+    pub fn take(&mut self) -> Option<Reading> {
         match self.answers.try_recv() {
             Ok(reading) => Some(self.taken(reading)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
@@ -102,7 +121,7 @@ impl Survey {
     }
 
     /// The reading asked for, or nothing when none comes within `at_most`.
-    pub fn wait(&mut self, at_most: Duration) -> Option<Vec<Dump>> {
+    pub fn wait(&mut self, at_most: Duration) -> Option<Reading> {
         if !self.waiting {
             return None;
         }
@@ -110,22 +129,22 @@ impl Survey {
         Some(self.taken(reading))
     }
 
-    fn taken(&mut self, reading: Reading) -> Vec<Dump> {
+    fn taken(&mut self, reading: Reading) -> Reading {
         self.waiting = false;
-        self.last = Some((reading.cost, Instant::now()));
-        reading.dumps
+        let calm = reading.dumps.is_empty();
+        self.last = Some((reading.cost, calm, Instant::now()));
+        reading
     }
 }
 
 /// The time to leave after a reading of this cost.
 fn pause(cost: Duration, closely: bool) -> Duration {
     let least = cost * MOST;
-    let pause = if closely {
+    if closely {
         least
     } else {
         (cost * SHARE).min(LONGEST.max(least))
-    };
-    pause.max(SHORTEST)
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +156,7 @@ mod tests {
     #[test]
     fn readings_cost_little_but_do_not_stay_away() {
         let pause = |cost_ms| pause(Duration::from_millis(cost_ms), false).as_millis();
-        assert_eq!(pause(1), 1_000);
+        assert_eq!(pause(1), 200);
         assert_eq!(pause(20), 4_000);
         assert_eq!(pause(300), 10_000);
         assert_eq!(pause(2_000), 40_000);
@@ -146,7 +165,7 @@ mod tests {
     #[test]
     fn a_close_look_may_cost_more() {
         let pause = |cost_ms| pause(Duration::from_millis(cost_ms), true).as_millis();
-        assert_eq!(pause(1), 1_000);
+        assert_eq!(pause(1), 20);
         assert_eq!(pause(50), 1_000);
         assert_eq!(pause(300), 6_000);
     }
@@ -158,6 +177,7 @@ mod tests {
             tell.send(what.clone()).unwrap();
             Reading {
                 dumps: Vec::new(),
+                late: None,
                 cost: Duration::ZERO,
             }
         })
@@ -167,6 +187,7 @@ mod tests {
         let what = Ask {
             namespaces: vec![7],
             owners: true,
+            whole: true,
         };
         survey.ask(what.clone());
         assert!(!survey.is_due());

@@ -24,6 +24,7 @@ use crate::event::{Event, Kind};
 use crate::host::process::Identity;
 use crate::ledger::pool::{Pool, PoolId};
 use crate::source::{About, Failure, Loss, Lost};
+use crate::stream::books::Shortfall;
 use crate::stream::tally::Totals;
 
 const SCHEMA: u32 = 1;
@@ -163,6 +164,7 @@ impl View for Json {
             },
             samples_skipped: loss.samples_skipped,
             failures_full: loss.failures_full,
+            shortfall: summary.shortfall,
             about: &summary.about,
         };
         line::write(&line, out)
@@ -188,6 +190,8 @@ struct SummaryLine<'a> {
     recursion: Recursion,
     samples_skipped: u64,
     failures_full: u64,
+    #[serde(flatten)]
+    shortfall: Shortfall,
     #[serde(flatten)]
     about: &'a About,
 }

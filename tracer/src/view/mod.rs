@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::host::process::Identity;
 use crate::ledger::pool::Pool;
 use crate::source::{About, Failure, Loss};
-use crate::stream::books::Judgement;
+use crate::stream::books::{Judgement, Shortfall};
 use crate::stream::tally::{Row, Totals};
 
 /// What text is laid out for.
@@ -49,6 +49,8 @@ pub struct Summary {
     pub beyond: u64,
     /// The pools as they stood at the end, and what was wrong; empty where no books were kept.
     pub judgement: Judgement,
+    /// What the books do not have, or not apart.
+    pub shortfall: Shortfall,
     /// What was lost.
     pub loss: Loss,
     /// What the source was.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use socket2::{Domain, Socket, Type};
 
-use super::{Busy, Missed, Snapshot, dump, namespaces, snapshot};
+use super::{Busy, Lookout, Missed, Snapshot, dump, namespaces, snapshot};
 use crate::event::TcpState;
 use crate::host::netns::Netns;
 use crate::host::process::Identities;
@@ -310,9 +310,48 @@ fn sockets_are_counted_without_listing_them() {
     let v6 = "TCP6: inuse 2\nUDP6: inuse 3\n";
     assert_eq!(Busy::parse(v4, v6), busy(5, 2, 3));
     assert_eq!(Busy::parse(v4, v6).count(), 10);
-    assert_eq!((Busy::parse(v4, v6).v4(), Busy::parse(v4, v6).v6()), (8, 5));
     assert_eq!(Busy::parse("", ""), Busy::UNKNOWN);
     assert_eq!(Busy::parse("TCP: inuse x", "TCP6: inuse"), Busy::UNKNOWN);
+}
+
+#[test]
+fn a_namespace_is_listed_again_when_something_changed() {
+    let test = "a_namespace_is_listed_again_when_something_changed";
+    let Some(netns) = space(test) else {
+        return;
+    };
+    let listen = |port: u16| {
+        let listener = netns.run_in(|| TcpListener::bind(("127.0.0.1", port)).unwrap());
+        listener.unwrap()
+    };
+    let range = |low, high| {
+        let set = move || PortRange { low, high }.write().unwrap();
+        netns.run_in(set).unwrap();
+    };
+    let owners = super::Owners::read(&mut Missed::default());
+    let held = owners.namespaces().find(|one| one.inode == netns.inode());
+    let found = held.unwrap().clone();
+    let mut lookout = Lookout::default();
+    let mut listed = |deadline| {
+        let (found, mut missed) = (vec![found.clone()], Missed::default());
+        let listings = super::look_at(found, deadline, &mut missed, &mut lookout);
+        assert!(missed.is_empty());
+        listings.len()
+    };
+    let soon = || Instant::now() + Duration::from_secs(60);
+    assert_eq!((listed(soon()), listed(soon())), (1, 0));
+    let kept = listen(5000);
+    assert_eq!((listed(soon()), listed(soon())), (1, 0));
+    drop(kept);
+    assert_eq!((listed(soon()), listed(soon())), (1, 0));
+    // One that is listed for its settings' sake.
+    range(20_000, 20_016);
+    assert_eq!((listed(soon()), listed(soon())), (1, 0));
+    let _kept = listen(5000);
+    assert_eq!((listed(soon()), listed(soon())), (1, 0));
+    // One listener could hold a sixteenth of these.
+    range(20_000, 20_015);
+    assert_eq!((listed(soon()), listed(soon())), (1, 1));
 }
 
 #[test]
@@ -339,7 +378,7 @@ fn without_time_the_busiest_namespace_is_looked_at_and_the_others_are_named() {
     let look = |deadline| {
         let mut missed = Missed::default();
         let order = vec![found(&empty), found(&quiet), found(&busy)];
-        let seen: Vec<_> = super::look_at(order, deadline, &mut missed)
+        let seen: Vec<_> = super::look_at(order, deadline, &mut missed, &mut Lookout::default())
             .iter()
             .map(|listing| listing.dump.namespace.inode)
             .collect();

@@ -10,7 +10,9 @@ use crate::event::sample::{closed_in, exhausted, foreign_bind, opened, task, tim
 use crate::event::{EndReason, Event, Kind, Ownership};
 use crate::host::cgroup::Runtime;
 use crate::host::process::Identity;
+use crate::ledger::Evicted;
 use crate::source::{About, Failure, Loss, Lost};
+use crate::stream::books::Shortfall;
 use crate::stream::tally::Totals;
 use crate::view::{Summary, View};
 
@@ -218,6 +220,14 @@ fn loss_and_summary() {
             ..Totals::default()
         },
         loss,
+        shortfall: Shortfall {
+            unlisted: 2,
+            evicted: Evicted {
+                pools: 7,
+                owners: 8,
+                failures: 9,
+            },
+        },
         about: About {
             kernel: "6.1.0".into(),
             backend: [("state".to_owned(), "tracepoint".to_owned())].into(),
@@ -232,7 +242,7 @@ fn loss_and_summary() {
             "{}{}{lost},{}\n",
             r#"{"schema":1,"type":"summary","ts":"2023-11-14T22:13:25.000000000Z","duration_ns":5000000000,"#,
             r#""events":{"connect_failed":150,"bind_failed":0,"time_wait":2000,"time_wait_inferred":0,"time_wait_end":0,"opened":0,"closed":0},"#,
-            r#""recursion":{"skipped":12,"rescued":12},"samples_skipped":5,"failures_full":0,"kernel":"6.1.0","backend":{"state":"tracepoint"}}"#
+            r#""recursion":{"skipped":12,"rescued":12},"samples_skipped":5,"failures_full":0,"unlisted":2,"evicted":{"pools":7,"owners":8,"failures":9},"kernel":"6.1.0","backend":{"state":"tracepoint"}}"#
         )
     );
 }

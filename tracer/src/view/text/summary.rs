@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::columns::{Colour, Columns, arrow, grouped, span};
 use crate::source::{About, Lost};
+use crate::stream::books::Shortfall;
 use crate::stream::tally::Row;
 use crate::view::{Summary, escape};
 
@@ -57,6 +58,24 @@ pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> 
             "  recursion         {} skipped by the kernel, {} ends found all the same",
             grouped(loss.recursion_skipped),
             grouped(loss.recursion_rescued)
+        )?;
+    }
+    let Shortfall { unlisted, evicted } = summary.shortfall;
+    if unlisted > 0 {
+        let plural = if unlisted == 1 { "" } else { "s" };
+        writeln!(
+            out,
+            "  not listed        the sockets of {} network namespace{plural}, for want of time",
+            grouped(unlisted)
+        )?;
+    }
+    if evicted.total() > 0 {
+        writeln!(
+            out,
+            "  not kept apart    {} events and sockets of pools beyond the limit, {} of owners, {} of failures",
+            grouped(evicted.pools),
+            grouped(evicted.owners),
+            grouped(evicted.failures)
         )?;
     }
     writeln!(

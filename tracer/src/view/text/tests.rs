@@ -12,7 +12,7 @@ use crate::event::sample::{closed_in, exhausted, foreign_bind, opened, task, tim
 use crate::event::{EndReason, Event, Kind, Ownership, TcpState};
 use crate::host::process::Identity;
 use crate::source::{About, Failure, Loss, Lost};
-use crate::stream::books::Judgement;
+use crate::stream::books::{Judgement, Shortfall};
 use crate::stream::tally::Tally;
 use crate::view::{Summary, View};
 
@@ -245,6 +245,7 @@ fn summary(loss: Loss) -> Summary {
     tally.event(&other, &who);
     Summary {
         judgement: Judgement::default(),
+        shortfall: Shortfall::default(),
         end_ns: 6_000_000_000,
         duration_ns: 5_000_000_000,
         totals: tally.totals(),
@@ -292,8 +293,17 @@ summary of 5.00s
         ..Loss::default()
     };
     let mut out = Vec::new();
-    view.summary(&summary(loss), &mut out).unwrap();
+    let mut last = summary(loss);
+    last.shortfall.unlisted = 1204;
+    last.shortfall.evicted.pools = 3;
+    view.summary(&last, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
+    for line in [
+        "  not listed        the sockets of 1,204 network namespaces, for want of time\n",
+        "  not kept apart    3 events and sockets of pools beyond the limit, 0 of owners, 0 of failures\n",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
     assert!(
         shown.contains("  lost              1,204 ring buffer full, 3 slow output\n"),
         "{shown}"
