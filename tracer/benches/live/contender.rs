@@ -71,11 +71,19 @@ impl Contender {
                 command: None,
             },
             own(FLOOR, &["watch", "-o", "json", "--floor"]),
+            own(
+                "empty programs --no-syscalls",
+                &["watch", "-o", "json", "--floor", "--no-syscalls"],
+            ),
             own("tracer watch", &["watch"]),
             own("tracer watch -o json", &["watch", "-o", "json"]),
             own(
                 "tracer watch -o json --all",
                 &["watch", "-o", "json", "--all"],
+            ),
+            own(
+                "tracer watch -o json --no-syscalls",
+                &["watch", "-o", "json", "--no-syscalls"],
             ),
         ];
         let mut absent = Vec::new();
@@ -128,7 +136,7 @@ impl Contender {
 
     /// Whether it is tracer.
     pub(crate) fn is_own(&self) -> bool {
-        self.name.starts_with("tracer") || self.name == FLOOR
+        self.name.starts_with("tracer") || self.name.starts_with(FLOOR)
     }
 
     /// Starts it, its output to nowhere, and waits until it is attached; tracer watches this
