@@ -87,7 +87,7 @@ impl Pump<'_> {
                     rest = rest.min(patience);
                     IDLE.min(patience * 2)
                 } else {
-                    rest = rest.min(books.reads_in());
+                    rest = rest.min(books.reads_in().max(BUSY));
                     BUSY
                 };
             }

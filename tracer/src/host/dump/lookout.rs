@@ -70,7 +70,7 @@ impl Glance {
     /// Whether no pool can be filling up there.
     fn is_little(self) -> bool {
         let ports = self.range.map_or(0, PortRange::ports);
-        self.busy.count() * FEW < u64::from(ports)
+        self.busy != Busy::UNKNOWN && self.busy.count() * FEW < u64::from(ports)
     }
 }
 
