@@ -249,16 +249,23 @@ fn no_route() -> Result<(), Skip> {
     unreachable(UNROUTED_V4, 40, false, "ENETUNREACH", "no_route")
 }
 
-fn abandoned() -> Result<(), Skip> {
-    let world = World::with_ports(100)?;
-    let to = SocketAddr::new(SILENT_V4.into(), 81);
-    let work = Connect::new(to, 40).then(Then::Abandon).nonblocking();
-    let (trace, _, report) = traced(&world, &Work::Connect(work))?;
+/// 40 calls that do not fail, and leave nothing behind.
+fn no_failure(world: &World, work: Connect) -> Result<(), Skip> {
+    let (trace, _, report) = traced(world, &Work::Connect(work))?;
     assert_eq!((report.connected, report.failures()), (40, 0));
     let netns = world.pair.inode(Side::Client);
     assert_eq!(trace.of("connect_failed", netns), Vec::<&Value>::new());
     assert_eq!(trace.of("time_wait", netns), Vec::<&Value>::new());
     Ok(())
+}
+
+fn abandoned() -> Result<(), Skip> {
+    let world = World::with_ports(100)?;
+    let to = SocketAddr::new(SILENT_V4.into(), 81);
+    no_failure(
+        &world,
+        Connect::new(to, 40).then(Then::Abandon).nonblocking(),
+    )
 }
 
 /// With TCP Fast Open connect() sends nothing, and neither does close() where nothing was written.
@@ -267,13 +274,7 @@ fn left_to_the_first_write() -> Result<(), Skip> {
     let settings = Settings::with_ports(100).client_sysctl("net/ipv4/tcp_fastopen", "5");
     let world = World::new(&settings)?;
     let _server = world.server(Manner::Echo);
-    let work = Connect::new(server_v4(), 40).fast_open();
-    let (trace, _, report) = traced(&world, &Work::Connect(work))?;
-    assert_eq!((report.connected, report.failures()), (40, 0));
-    let netns = world.pair.inode(Side::Client);
-    assert_eq!(trace.of("connect_failed", netns), Vec::<&Value>::new());
-    assert_eq!(trace.of("time_wait", netns), Vec::<&Value>::new());
-    Ok(())
+    no_failure(&world, Connect::new(server_v4(), 40).fast_open())
 }
 
 /// System calls keep their speed: what state changes show is told, what they do not is not, and
