@@ -79,3 +79,16 @@ pub(super) fn found(btf: &Btf, layout: &Layout) -> Result<Config, AttachError> {
         }),
     )
 }
+
+/// Whether tasks are preempted within programs of tracepoints: since Linux 7.0, which no longer
+/// turns preemption off around tracepoints. No trial can tell. Programs say how often they were
+/// skipped, so where this is wrong it is seen.
+pub(super) fn is_preemptible() -> bool {
+    nix::sys::utsname::uname().is_ok_and(|name| {
+        let release = name.release().to_string_lossy();
+        let major = release.split('.').next();
+        major
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_some_and(|major| major >= 7)
+    })
+}

@@ -6,6 +6,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{CgroupAttachMode, Program, ProgramError},
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tracer_ebpf::{Config, Layout, names};
 
@@ -170,4 +171,15 @@ pub fn recursion_misses(ebpf: &Ebpf, program: &str) -> Option<u64> {
     let fd = ebpf.program(program)?.fd().ok()?;
     let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
     cost::misses(&std::fs::read_to_string(path).ok()?)
+}
+
+/// Before Linux 5.11 maps are charged to `RLIMIT_MEMLOCK`. Up to its hard limit anybody may raise
+/// it; beyond, the loader does where it may.
+pub(super) fn raise_memory_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)
+    {
+        log::debug!("RLIMIT_MEMLOCK stays at {soft} bytes: {error}");
+    }
 }

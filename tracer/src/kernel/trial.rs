@@ -11,7 +11,6 @@ and tries them ([`Kernel::try_each`]) when that was in vain.
 use std::path::Path;
 
 use aya::Btf;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracer_ebpf::{Config, Layout, births};
 
 use super::btf::{self, VMLINUX};
@@ -82,24 +81,13 @@ pub struct Kernel {
     pub trials: Vec<Trial>,
 }
 
-/// Before Linux 5.11 maps are charged to `RLIMIT_MEMLOCK`. Up to its hard limit anybody may raise
-/// it; beyond, the loader does where it may.
-fn raise_memory_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)
-    {
-        log::debug!("RLIMIT_MEMLOCK stays at {soft} bytes: {error}");
-    }
-}
-
 impl Kernel {
     /// What is known before anything is tried.
     ///
     /// # Errors
     /// When the kernel's types are not to be had, or lack what no connection can be told without.
     pub fn read() -> Result<Self, AttachError> {
-        raise_memory_limit();
+        object::raise_memory_limit();
         let types = btf::Btf::read(Path::new(VMLINUX)).map_err(AttachError::Layout)?;
         let Offsets { layout, missing } = layout::from_btf(&types);
         if let Some(field) = missing.iter().find(|&field| REQUIRED.contains(field)) {
@@ -112,7 +100,7 @@ impl Kernel {
             types,
             missing,
             layout,
-            preemptible: is_preemptible(),
+            preemptible: features::is_preemptible(),
             leaves_syscalls: false,
             trials: Vec::new(),
         })
@@ -356,19 +344,6 @@ fn works(trials: &[Trial], group: &Group) -> bool {
         .filter(|trial| trial.group == group)
         .peekable();
     tried.peek().is_some() && tried.all(|trial| trial.hook.optional || trial.result.is_ok())
-}
-
-/// Whether tasks are preempted within programs of tracepoints: since Linux 7.0, which no longer
-/// turns preemption off around tracepoints. No trial can tell. Programs say how often they were
-/// skipped, so where this is wrong it is seen.
-fn is_preemptible() -> bool {
-    nix::sys::utsname::uname().is_ok_and(|name| {
-        let release = name.release().to_string_lossy();
-        let major = release.split('.').next();
-        major
-            .and_then(|major| major.parse::<u32>().ok())
-            .is_some_and(|major| major >= 7)
-    })
 }
 
 /// Whether a hook gives anything here: the begin of a system call does not where its end has the
