@@ -92,9 +92,11 @@ fn a_hundred_thousand() -> Result<(), Skip> {
     Ok(())
 }
 
-/// 20,000 connections while the tracer is stopped for 5 s: its ring holds them all.
+/// 16,000 connections while the tracer is stopped for 5 s: its ring holds them all.
 fn asleep() -> Result<(), Skip> {
-    const ALL: u64 = 20_000;
+    // Three events each where sockets have no cookies (before Linux 5.12), as opens and closes are
+    // sent there: less than the 49,900 that the ring holds.
+    const ALL: u64 = 16_000;
     let world = World::new(&settings())?;
     let _server = world.server(Manner::Echo);
     // Other scenarios' events would take the room.
