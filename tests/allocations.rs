@@ -5,17 +5,18 @@ process and its pool are known: counted by the allocator itself.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::Arc;
+use std::time::Duration;
 
-use tracer::host::process::Identity;
 use tracer::kernel::probes::Misses;
-use tracer::ledger::{Feed, Ledger, Limits};
-use tracer::source::{About, Batch, Kernel, Live, Source as _};
-use tracer::stream::tally::Tally;
-use tracer::view::View as _;
+use tracer::model::{About, Selection};
+use tracer::source::live::repair::List;
+use tracer::source::live::survey::{Reading, Survey};
+use tracer::source::live::{Kernel, Live};
+use tracer::source::{Batch, Item, Source as _};
+use tracer::stream::tracker::Tracker;
 use tracer::view::json::Json;
+use tracer::view::{Frames, View as _};
 use tracer_ebpf::{
     COUNTERS, Event, FailureCount, FailureKey, Owner, Socket, Tuple, closer, direction, kind,
     reason, tcp_state,
@@ -61,7 +62,7 @@ const WAITING: u32 = 10_000;
 /// turn, and as many ends.
 struct Ring {
     burst: u32,
-    file: File,
+    wake: (std::io::PipeReader, std::io::PipeWriter),
 }
 
 /// What befalls connection `number`, at the time when connection `now` closes.
@@ -105,10 +106,10 @@ fn event(number: u32, kind: u8, now: u32) -> Event {
 
 impl Kernel for Ring {
     fn ring(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.wake.0.as_fd()
     }
 
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
+    fn drain(&mut self, _: usize, each: &mut dyn FnMut(&[u8])) -> bool {
         let mut send = |event: Event| {
             // SAFETY: the wire types are made of integers without padding.
             let bytes: [u8; size_of::<Event>()] = unsafe { std::mem::transmute(event) };
@@ -122,6 +123,7 @@ impl Kernel for Ring {
             }
         }
         self.burst += 1;
+        true
     }
 
     fn surprises(&mut self) -> Vec<String> {
@@ -157,38 +159,62 @@ impl Kernel for Ring {
 fn an_event_costs_no_allocation() {
     let ring = Ring {
         burst: 0,
-        file: File::open("/dev/null").unwrap(),
+        wake: std::io::pipe().unwrap(),
     };
-    let about = About::default();
-    let mut json = Json::new(&about);
-    let mut source = Live::new(ring, about, |_| Ok(Vec::new()));
-    let feed = Feed {
-        opens: false,
+    let about = About {
         ends: true,
+        ..About::default()
     };
-    let mut ledger = Ledger::new(Limits::new(feed));
-    let mut tally = Tally::default();
-    let who: Arc<Identity> = Arc::default();
+    // Asked once; it does not answer, so that only the ring is looked at.
+    let survey = Survey::start(
+        |_| {
+            std::thread::park();
+            Reading::default()
+        },
+        |_| List::Gone,
+    );
+    let mut source = Live::new(ring, about.clone(), survey.unwrap(), Vec::new());
+    let mut json = Json::new(&about);
+    let mut tracker = Tracker::new(&about, Selection::default(), false);
     let mut batch = Batch::default();
-    let mut out = Vec::new();
+    let mut frames = Frames::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let (mut events, mut allocations) = (0, 0);
     for burst in 0..BURSTS {
+        batch.items.clear();
+        frames.clear();
         let before = ALLOCATIONS.get();
-        batch.clear();
-        source.drain(&mut batch).unwrap();
-        for event in &batch.events {
-            ledger.event(event, &who);
-            tally.event(event, &who);
-            json.event(event, &who, &mut out).unwrap();
+        // As soon as there is something, which is always.
+        runtime
+            .block_on(source.next(&mut batch, Duration::ZERO))
+            .unwrap();
+        let mut told = 0;
+        for item in batch.items.drain(..) {
+            match item {
+                Item::Event(event) => {
+                    told += 1;
+                    if tracker.event(&event) {
+                        json.event(&event, &mut frames).unwrap();
+                    }
+                }
+                // What time costs is asked once a second, not of an event.
+                Item::Clock { .. } | Item::Loss(_) => {}
+                item => tracker.take(item),
+            }
         }
-        out.clear();
         if burst >= BURSTS / 2 {
             allocations += ALLOCATIONS.get() - before;
-            events += batch.events.len();
+            events += told;
         }
     }
-    assert_eq!(events as u32, BURST * BURSTS);
-    assert_eq!(ledger.used_total(), u64::from(WAITING));
+    assert_eq!(events, BURST * BURSTS);
+    tracker.judge();
+    let held: u64 = tracker.state().pools.iter().map(|pool| pool.used()).sum();
+    assert_eq!(held, u64::from(WAITING));
+    // A look at the loss counters, once a second, is boxed.
     assert!(
         allocations < 20,
         "{allocations} allocations for {events} events"

@@ -19,6 +19,10 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("filter_by_comm", filter_by_comm),
     ("filter_by_destination", filter_by_destination),
     ("filter_by_namespace", filter_by_namespace),
+    (
+        "a_watched_namespace_is_not_held",
+        a_watched_namespace_is_not_held,
+    ),
     ("all_shows_opens_and_closes", all_shows_opens_and_closes),
     ("all_names_the_closer", all_names_the_closer),
     ("duration_ends_by_itself", duration_ends_by_itself),
@@ -96,6 +100,26 @@ fn filter_by_destination() -> Result<(), Skip> {
     both.assert_lines_of(80, &both.clients.each_ref().map(Process::pid));
     let none = two_clients(|_, _| vec!["--dst".into(), format!("{SERVER_V4}:7001")])?;
     none.assert_lines_of(0, &[]);
+    Ok(())
+}
+
+/// A namespace goes with its container, watched or not: it is open while it is listed, no longer.
+fn a_watched_namespace_is_not_held() -> Result<(), Skip> {
+    let world = World::with_ports(200)?;
+    let netns = world.pair.inode(Side::Client).to_string();
+    let tracer = Tracer::watch(&["--netns", &netns])?;
+    let files = format!("/proc/{}/fd", tracer.pid());
+    let held = || {
+        let files = std::fs::read_dir(&files).expect("tracer runs");
+        let mut links = files.flatten().flat_map(|file| file.path().read_link());
+        links.any(|link| link == std::path::Path::new(&format!("net:[{netns}]")))
+    };
+    let deadline = std::time::Instant::now() + SOON;
+    while held() {
+        assert!(std::time::Instant::now() < deadline, "it is held open");
+        std::thread::yield_now();
+    }
+    tracer.stop().assert_whole();
     Ok(())
 }
 
@@ -222,6 +246,15 @@ fn usage_errors() -> Result<(), Skip> {
         assert_eq!(text, "", "{arguments:?}");
         let wrong = arguments.last().unwrap();
         assert!(said.contains(wrong), "{arguments:?}: {said}");
+    }
+    // A limit of one is a limit of all.
+    for verb in ["watch", "snapshot", "wait"] {
+        let many = ["--dst", "10.0.0.0/8"].repeat(17);
+        let output = run(Command::new(program()).arg(verb).args(many));
+        let (text, said) = texts(&output);
+        assert_eq!(output.status.code(), Some(2), "{verb}: {said}");
+        assert_eq!(text, "", "{verb}");
+        assert!(said.contains("17 times"), "{verb}: {said}");
     }
     Ok(())
 }

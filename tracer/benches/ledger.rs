@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tracer::event::{Closer, Direction, EndReason, Event, Kind, Owner, Ownership, TcpState, Tuple};
-use tracer::host::process::Identity;
-use tracer::host::sysctl::PortRange;
-use tracer::ledger::dump::{Dump, Listed, Namespace};
 use tracer::ledger::{Drift, Feed, Ledger, Limits};
+use tracer::model::{
+    Closer, Direction, Dump, EndReason, Event, Kind, Listed, Namespace, Ownership, PortRange,
+    Process, TcpState, Tuple,
+};
 
 const NAMESPACES: u64 = 500;
 /// Pools, unless `--pools` says otherwise.
@@ -58,7 +58,8 @@ static ALLOCATOR: Counting = Counting;
 /// The connections of the node, numbered in the order they are made.
 struct Node {
     feed: Feed,
-    who: Arc<Identity>,
+    /// By process id.
+    people: Vec<Arc<Process>>,
 }
 
 impl Node {
@@ -82,12 +83,8 @@ impl Node {
         Event {
             ts_ns: at_ns,
             kind,
-            owner: Owner {
-                tgid: tgid as u32,
-                tid: tgid as u32,
-                start_ns: tgid * 10_000_000,
-                ..Owner::default()
-            },
+            process: Arc::clone(&self.people[tgid as usize]),
+            tid: tgid as u32,
             ownership: Ownership::Seen,
             tuple: Tuple {
                 netns: place.netns,
@@ -125,11 +122,11 @@ impl Node {
         };
         let mut events = 0;
         for &kind in kinds {
-            ledger.event(&self.event(kind, connection, at_ns), &self.who);
+            ledger.event(&self.event(kind, connection, at_ns));
             events += 1;
         }
         if let Some(old) = connection.checked_sub(WAIT_S * self.rate()) {
-            ledger.event(&self.event(Kind::TimeWaitEnd, old, at_ns), &self.who);
+            ledger.event(&self.event(Kind::TimeWaitEnd, old, at_ns));
             events += 1;
         }
         events
@@ -149,7 +146,8 @@ impl Node {
                     local: place.local,
                     remote: place.remote,
                     cookie: one + 1,
-                    owner: None,
+                    process: None,
+                    due_in: None,
                 }
             })
         });
@@ -222,7 +220,15 @@ fn peak_kb() -> u64 {
 fn run(name: &str, feed: Feed) -> bool {
     let node = Node {
         feed,
-        who: Arc::default(),
+        people: (0..=pools() * OWNERS_A_POOL)
+            .map(|tgid| {
+                Arc::new(Process {
+                    tgid: tgid as u32,
+                    start_ns: tgid * 10_000_000,
+                    ..Process::default()
+                })
+            })
+            .collect(),
     };
     let mut limits = Limits::new(feed);
     // A node with more is asked what they cost, not how they are left out.

@@ -8,20 +8,20 @@ events a second the books take beside many pools and dumps: `benches/ledger.rs`;
 what all of it costs beside a live kernel: `benches/live`.
 */
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use jiff::tz::TimeZone;
 use tracer::diagnosis::diagnose;
-use tracer::event::Event;
-use tracer::host::process::Identity;
 use tracer::ledger::{Feed, Ledger, Limits};
-use tracer::source::About;
-use tracer::stream::tally::Tally;
-use tracer::view::View;
+use tracer::model::{About, Event, Process, Task};
+use tracer::source::live::wire;
+use tracer::state::Tally;
 use tracer::view::json::Json;
 use tracer::view::text::{Options, Text};
+use tracer::view::{Frames, Judging, View};
 use tracer_ebpf::{closer, direction, kind, tcp_state};
 
 /// Events of a pass.
@@ -81,15 +81,21 @@ fn record(number: u32) -> Vec<u8> {
 
 fn stages(criterion: &mut Criterion) {
     let records: Vec<Vec<u8>> = (0..EVENTS).map(record).collect();
+    let mut known: HashMap<Task, Arc<Process>> = HashMap::new();
+    let mut people = |task: &Task| {
+        let process = known.entry(*task).or_insert_with(|| {
+            Arc::new(Process {
+                exe: Some("/usr/bin/client".into()),
+                cgroup: Some("/system.slice/client.service".into()),
+                ..Process::of(task)
+            })
+        });
+        Arc::clone(process)
+    };
     let events: Vec<Event> = records
         .iter()
-        .map(|record| Event::decode(record).expect("the record is well formed"))
+        .map(|record| wire::decode(record, &mut people).expect("the record is well formed"))
         .collect();
-    let who: Arc<Identity> = Arc::new(Identity {
-        exe: Some("/usr/bin/client".to_owned()),
-        cgroup: Some("/system.slice/client.service".to_owned()),
-        ..Identity::default()
-    });
     let about = About::default();
 
     let mut group = criterion.benchmark_group("event");
@@ -97,31 +103,31 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("decode", |bench| {
         bench.iter(|| {
             for record in &records {
-                black_box(Event::decode(black_box(record)).is_ok());
+                black_box(wire::decode(black_box(record), &mut people).is_ok());
             }
         });
     });
     group.bench_function("ledger", |bench| {
         bench.iter_batched_ref(
             || Ledger::new(Limits::new(FEED)),
-            |ledger| events.iter().for_each(|event| ledger.event(event, &who)),
+            |ledger| events.iter().for_each(|event| ledger.event(event)),
             BatchSize::LargeInput,
         );
     });
     group.bench_function("tally", |bench| {
         bench.iter_batched_ref(
             Tally::default,
-            |tally| events.iter().for_each(|event| tally.event(event, &who)),
+            |tally| events.iter().for_each(|event| tally.event(event)),
             BatchSize::LargeInput,
         );
     });
     let mut view = |name: &str, make: &dyn Fn() -> Box<dyn View>| {
         group.bench_function(name, |bench| {
             bench.iter_batched_ref(
-                || (make(), Vec::with_capacity(8 << 20)),
+                || (make(), Frames::default()),
                 |(view, out)| {
                     for event in &events {
-                        view.event(event, &who, out).expect("memory takes it");
+                        view.event(event, out).expect("memory takes it");
                     }
                 },
                 BatchSize::LargeInput,
@@ -135,6 +141,7 @@ fn stages(criterion: &mut Criterion) {
             colour: false,
             each: false,
             ends: false,
+            judging: Judging::Stream,
             zone: TimeZone::UTC,
         };
         Box::new(Text::new(options, 0))
@@ -142,7 +149,7 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 
     let mut ledger = Ledger::new(Limits::new(FEED));
-    events.iter().for_each(|event| ledger.event(event, &who));
+    events.iter().for_each(|event| ledger.event(event));
     let now_ns = START_NS + 1_000_000_000;
     ledger.advance(now_ns);
     criterion.bench_function("judgement", |bench| {

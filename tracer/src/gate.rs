@@ -7,11 +7,12 @@ what was not measured, or only in part, is a reason to fail too.
 */
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use nix::errno::Errno;
+
+use crate::state::State;
 
 /// Largest errno Linux gives to programs.
 const LAST_ERRNO: i32 = 133;
@@ -207,52 +208,43 @@ impl Condition {
         Err(BadGate::Never(self.to_string(), why))
     }
 
-    fn check(&self, measured: &Measured) -> Option<Reason> {
-        let value = measured.value(&self.metric);
+    fn check(&self, state: &State) -> Option<Reason> {
+        let value = value(&self.metric, state);
         if let Some(value) = value
             && self.operator.holds(value, self.limit)
         {
             return Some(Reason::Met(self.clone(), value));
         }
-        let nameless = measured.nameless > 0 && matches!(self.metric, Metric::Errno(_));
+        let nameless = state.totals.errnos().contains_key(&None);
+        let nameless = nameless && matches!(self.metric, Metric::Errno(_));
         (value.is_none() || nameless).then(|| Reason::Unmeasured(self.clone()))
     }
 }
 
-/// What was measured while the command ran.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Measured {
-    /// connect() and bind() calls that failed, by the errno's name in lower case.
-    pub failures: BTreeMap<String, u64>,
-    /// The same without a known errno.
-    pub nameless: u64,
-    /// The highest level of any pool, from 0 to 1; `None` when no capacity could be read.
-    pub utilization: Option<f64>,
-    /// TIME_WAITs left behind.
-    pub time_wait: u64,
-    /// The most connections open or closing at a time.
-    pub open: u64,
-    /// The most connections opened within a second.
-    pub rate: u64,
-    /// Events that happened and were not accounted.
-    pub lost: u64,
-    /// Why tracing ended before the command did.
-    pub broken: Option<String>,
+/// What a metric is in this state; `None` where it could not be measured.
+fn value(metric: &Metric, state: &State) -> Option<f64> {
+    let failures = state.totals.errnos();
+    let count = match metric {
+        Metric::Errno(wanted) => failures
+            .iter()
+            .filter(|(errno, _)| errno.is_some_and(|errno| errno.name().to_lowercase() == *wanted))
+            .map(|(_, count)| count)
+            .sum(),
+        Metric::Failures => failures.values().sum(),
+        Metric::Utilization => return state.highest_utilization(),
+        Metric::TimeWait => state.load.time_wait,
+        Metric::Open => state.load.open_peak,
+        Metric::Rate => state.load.rate_peak,
+        Metric::Lost => lost(state),
+    };
+    Some(count as f64)
 }
 
-impl Measured {
-    fn value(&self, metric: &Metric) -> Option<f64> {
-        let count = match metric {
-            Metric::Errno(name) => self.failures.get(name).copied().unwrap_or_default(),
-            Metric::Failures => self.failures.values().sum::<u64>() + self.nameless,
-            Metric::Utilization => return self.utilization,
-            Metric::TimeWait => self.time_wait,
-            Metric::Open => self.open,
-            Metric::Rate => self.rate,
-            Metric::Lost => self.lost,
-        };
-        Some(count as f64)
-    }
+/// Events that happened and were not accounted. A line that found the output too slow was measured
+/// all the same.
+fn lost(state: &State) -> u64 {
+    let lost = &state.losses.lost;
+    lost.total() - lost.output
 }
 
 /// Why a gate does not let pass. Its text is a sentence without the full stop.
@@ -312,18 +304,15 @@ impl FromStr for Gate {
 
 impl Gate {
     /// Why this must not pass; empty when it may.
-    pub fn check(&self, measured: &Measured) -> Vec<Reason> {
-        let mut reasons: Vec<_> = self
-            .0
-            .iter()
-            .filter_map(|one| one.check(measured))
-            .collect();
+    pub fn check(&self, state: &State) -> Vec<Reason> {
+        let mut reasons: Vec<_> = self.0.iter().filter_map(|one| one.check(state)).collect();
         let about_loss =
             |reason: &Reason| matches!(reason, Reason::Met(one, _) if one.metric == Metric::Lost);
-        if measured.lost > 0 && !reasons.iter().any(about_loss) {
-            reasons.push(Reason::Lost(measured.lost));
+        let lost = lost(state);
+        if lost > 0 && !reasons.iter().any(about_loss) {
+            reasons.push(Reason::Lost(lost));
         }
-        reasons.extend(measured.broken.clone().map(Reason::Broken));
+        reasons.extend(state.broken.clone().map(Reason::Broken));
         reasons
     }
 }

@@ -1,6 +1,6 @@
 /*! Values of options, parsed and checked. */
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -77,36 +77,6 @@ impl FromStr for DestinationFilter {
             port,
         })
     }
-}
-
-impl DestinationFilter {
-    /// The form the kernel side compares: address and mask in IPv6 form.
-    pub fn to_wire(self) -> tracer_ebpf::Destination {
-        let (address, mask) = match self.network {
-            IpNet::V4(v4) => {
-                let mask = u128::MAX << (32 - u32::from(v4.prefix_len()));
-                (v4.network().to_ipv6_mapped(), mask)
-            }
-            IpNet::V6(v6) => (v6.network(), u128::from(v6.netmask())),
-        };
-        tracer_ebpf::Destination {
-            address: words(address),
-            mask: words(Ipv6Addr::from(mask)),
-            port: self.port.map_or(0, u32::from),
-            reserved: 0,
-        }
-    }
-}
-
-/// The bytes of an address as two native-endian words.
-fn words(address: Ipv6Addr) -> [u64; 2] {
-    let bytes = address.octets();
-    let word = |from: usize| {
-        let mut word = [0; 8];
-        word.copy_from_slice(&bytes[from..from + 8]);
-        u64::from_ne_bytes(word)
-    };
-    [word(0), word(8)]
 }
 
 /// Reads a time span such as `500ms`, `30s`, `5m`, `1h` or `1h30m`.

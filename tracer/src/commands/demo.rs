@@ -13,23 +13,19 @@ use tokio::sync::oneshot;
 
 use self::drive::drive;
 use self::judge::findings;
-use self::plain::Plain;
-use super::books;
-use super::watch::{Stop, attach, say, view};
+use super::watch::{Stop, attach, say, view_on};
 use crate::cli::{DemoArgs, Format};
-use crate::host::process::Identities;
 use crate::kernel::attach::Options;
-use crate::kernel::hooks::NONE;
-use crate::ledger::Feed;
+use crate::model::Selection;
 use crate::sandbox::{Pair, Settings, Side};
 use crate::source::Source as _;
-use crate::stream::filter::Filter;
 use crate::stream::output::Output;
-use crate::stream::pump::Pump;
+use crate::stream::pump::{Pump, Shown};
+use crate::stream::tracker::Tracker;
+use crate::view::Judging;
 
 mod drive;
 mod judge;
-mod plain;
 mod scenario;
 
 /// Most text that waits for standard output.
@@ -67,26 +63,22 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let client = pair.spawn(Side::Client, this, scenario.client(), &work)?;
     let pid = client.pid();
     let mut source = attach(&Options {
-        namespaces: vec![pair.inode(Side::Client)],
-        // For the books; shown is neither an open nor a close.
+        selection: Selection {
+            namespaces: vec![pair.inode(Side::Client)],
+            ..Selection::default()
+        },
         all: true,
         ..Options::default()
     })?;
-    let feed = Feed {
-        opens: true,
-        ends: source
-            .about()
-            .backend
-            .get("time_wait_end")
-            .map(String::as_str)
-            != Some(NONE),
-    };
-    let mut books = books::open(feed, &[pair.inode(Side::Client)], false)?;
+    let mut tracker = Tracker::new(source.about(), Selection::default(), true);
     let output = Output::stdout(OUTPUT_BYTES).context("cannot use standard output")?;
-    let mut view = Plain {
-        view: view(args.output, false, false, source.about()),
-        verdicts: args.output == Format::Json,
+    // The verdict comes with the findings; JSON has it at the end.
+    let judging = match args.output {
+        Format::Text => Judging::Never,
+        Format::Json => Judging::End,
     };
+    let stdout = io::stdout();
+    let mut view = view_on(&stdout, args.output, false, false, judging, source.about());
     say("tracing as `tracer watch` does; Ctrl-C ends");
     let (tell, mut told) = oneshot::channel();
     let driver = thread::spawn({
@@ -98,17 +90,19 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             client
         }
     });
-    let mut known = None;
-    let summary = Pump {
-        people: &mut Identities::new(),
-        filter: &Filter::default(),
-        view: &mut view,
+    let (mut known, mut stopped) = (None, false);
+    let traced = Pump {
+        tracker: &mut tracker,
+        view: &mut *view,
+        // As `tracer watch` does without `--all`: opens and closes are for the ledger.
+        shown: Shown::Plain,
         output: &output,
-        books: Some(&mut books),
-        details: true,
         say: &mut |words| say(words),
     }
-    .run(&mut source, async {
+    .run(&mut source, async || {
+        if std::mem::replace(&mut stopped, true) {
+            return stop.signal().await;
+        }
         tokio::select! {
             result = &mut told => known = result.ok(),
             () = stop.signal() => {}
@@ -123,12 +117,12 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         .finish()
         .await
         .context("cannot write to standard output")?;
-    let summary = summary?;
+    traced?;
     let Some(known) = known else {
         say("stopped before the client failed");
         return Ok(ExitCode::SUCCESS);
     };
-    let findings = findings(scenario, pid, &summary, &known?)?;
+    let findings = findings(scenario, pid, tracker.state(), &known?)?;
     let mut text = b"\n".to_vec();
     findings.write(&mut text)?;
     write(args.output, &text)?;

@@ -1,84 +1,49 @@
-/*! The pools of a look at the machine without tracing, and which of them are asked for. */
+/*! A look at the machine without tracing, as a state. */
 
-use std::collections::BTreeSet;
-
-use anyhow::bail;
 use foldhash::HashMap;
 
-use crate::cli::Filters;
-use crate::event::TcpState;
+use crate::diagnosis::diagnose;
 use crate::host::dump::Snapshot;
-use crate::host::netns::Netns;
-use crate::ledger::pool::{Holder, Pool, PoolId, Rates};
 use crate::ledger::{Feed, Ledger, Limits};
-use crate::stream::filter::Filter;
+use crate::model::{Dump, Pool, PoolId, Rates, Selection, TcpState};
+use crate::state::{State, select};
 
 /// Life of a TIME_WAIT.
 const TIME_WAIT_MS: u32 = 60_000;
 
-/// Which pools are asked for.
-pub(super) struct Wanted<'a> {
-    filters: &'a Filters,
-    owner: Filter,
-    /// The namespaces, kept while this lives; none stands for all.
-    namespaces: Vec<Netns>,
+/// The pools asked for that hold a port. No call is seen to fail without tracing: a process asked for
+/// counts if it holds one.
+pub(super) fn state(look: &Snapshot, selection: &Selection) -> State {
+    let mut ledger = Ledger::new(Limits::new(Feed {
+        opens: false,
+        ends: false,
+    }));
+    let mut state = State::default();
+    for dump in &look.dumps {
+        ledger.dump(dump);
+        state.now_ns = state.now_ns.max(dump.ended_ns);
+        let namespace = dump.namespace.clone();
+        state.namespaces.insert(namespace.inode, namespace);
+    }
+    let began_ns = look.dumps.iter().map(|dump| dump.began_ns).min();
+    state.began_ns = began_ns.unwrap_or(state.now_ns);
+    ledger.advance(state.now_ns);
+    let mut pools = ledger.pools(state.now_ns);
+    pools.retain(|pool| pool.used() > 0);
+    select(selection, &mut pools, &mut Vec::new());
+    state.pools = pools;
+    state
 }
 
-impl<'a> Wanted<'a> {
-    /// Opens the namespaces that the filters name.
-    ///
-    /// # Errors
-    /// When a filter names nothing that exists.
-    pub(super) fn new(filters: &'a Filters) -> anyhow::Result<Self> {
-        let mut namespaces = Vec::new();
-        for selector in &filters.netns {
-            namespaces.push(selector.open()?);
-        }
-        for &pid in &filters.pid {
-            if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
-                bail!("there is no process {pid} to look at; `ps -e` lists them");
-            }
-        }
-        Ok(Self {
-            filters,
-            owner: Filter {
-                pids: filters.pid.clone(),
-                comms: filters.comm.clone(),
-                containers: filters.container.clone(),
-                destinations: Vec::new(),
-            },
-            namespaces,
-        })
+/// Says of these pools how fast they were used, and what is wrong with them.
+pub(super) fn judge(state: &mut State, look: &Snapshot) {
+    let timers = Timers::of(&look.dumps);
+    for pool in &mut state.pools {
+        timers.date(pool);
     }
-
-    /// The inodes of the namespaces to look at; `None` for all.
-    pub(super) fn namespaces(&self) -> Option<Vec<u32>> {
-        let inodes: BTreeSet<u32> = self.namespaces.iter().map(Netns::inode).collect();
-        (!inodes.is_empty()).then(|| inodes.into_iter().collect())
-    }
-
-    /// Whether owners matter.
-    pub(super) fn asks_for_owners(&self) -> bool {
-        self.owner != Filter::default()
-    }
-
-    /// Whether the pool is towards one of the destinations.
-    pub(super) fn destination(&self, id: &PoolId) -> bool {
-        let matches = |port: Option<u16>| port.is_none_or(|port| port == id.dport);
-        let dst = &self.filters.dst;
-        dst.is_empty()
-            || dst
-                .iter()
-                .any(|dst| dst.network.contains(&id.dst) && matches(dst.port))
-    }
-
-    /// Whether one of the owners that are asked for holds a port of the pool.
-    pub(super) fn held(&self, pool: &Pool) -> bool {
-        let wants = |holder: &Holder| {
-            self.owner.wants(&holder.owner) && self.owner.wants_identity(&holder.who)
-        };
-        !self.asks_for_owners() || pool.holders.iter().any(wants)
-    }
+    let namespaces = &state.namespaces;
+    state.verdicts = diagnose(&state.pools, &[], |inode| namespaces.get(&inode));
+    state.judgements = 1;
 }
 
 /// When the sockets that end by themselves are due to: TIME_WAITs and FIN_WAIT2 mini-sockets.
@@ -86,11 +51,11 @@ pub(super) struct Timers(HashMap<PoolId, Vec<(TcpState, u32)>>);
 
 impl Timers {
     /// Those of a look.
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(super) fn of(dumps: &[Dump]) -> Self {
         let mut timers: HashMap<PoolId, Vec<_>> = HashMap::default();
-        for (dump, left_ms) in snapshot.dumps.iter().zip(&snapshot.left_ms) {
-            for (socket, &left_ms) in dump.sockets.iter().zip(left_ms) {
-                let Some(left_ms) = left_ms else {
+        for dump in dumps {
+            for socket in &dump.sockets {
+                let Some(due_in) = socket.due_in else {
                     continue;
                 };
                 let id = PoolId {
@@ -99,7 +64,8 @@ impl Timers {
                     dst: socket.remote.ip(),
                     dport: socket.remote.port(),
                 };
-                timers.entry(id).or_default().push((socket.state, left_ms));
+                let timer = (socket.state, due_in.ms());
+                timers.entry(id).or_default().push(timer);
             }
         }
         Self(timers)
@@ -113,7 +79,7 @@ impl Timers {
     /// Tells the rates of a pool from the age of its TIME_WAITs: each is a connection that was
     /// closed within the last minute. What is still open, or was closed by the peer, is not among
     /// them, and there is no telling where the pool is heading.
-    pub(super) fn date(&self, pool: &mut Pool) {
+    fn date(&self, pool: &mut Pool) {
         let mut younger = [(1, 0_u32), (10, 0), (60, 0)];
         for (state, left_ms) in self.each(&pool.id) {
             let age_ms = TIME_WAIT_MS.saturating_sub(left_ms);
@@ -137,59 +103,30 @@ impl Timers {
     }
 }
 
-/// The books as one look gives them, and when they stood so (ns of `CLOCK_MONOTONIC`).
-pub(super) fn books(snapshot: &Snapshot) -> (Ledger, u64) {
-    let mut ledger = Ledger::new(Limits::new(Feed {
-        opens: false,
-        ends: false,
-    }));
-    let mut now_ns = 0;
-    for dump in &snapshot.dumps {
-        ledger.dump(dump);
-        now_ns = now_ns.max(dump.ended_ns);
-    }
-    ledger.advance(now_ns);
-    (ledger, now_ns)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
 
-    use super::{TIME_WAIT_MS, Timers, books};
-    use crate::event::TcpState;
+    use super::{TIME_WAIT_MS, Timers, judge, state};
     use crate::host::dump::Snapshot;
-    use crate::host::sysctl::PortRange;
-    use crate::ledger::dump::{Dump, Listed, Namespace};
+    use crate::model::{DueIn, Dump, Listed, Selection, TcpState};
 
     fn snapshot(sockets: &[(TcpState, Option<u32>)]) -> Snapshot {
-        let listed = |(port, &(state, _)): (u16, &(TcpState, Option<u32>))| Listed {
+        let listed = |(port, &(state, left_ms)): (u16, &(TcpState, Option<u32>))| Listed {
             state,
             local: SocketAddr::new("192.0.2.1".parse().unwrap(), port),
             remote: "192.0.2.2:7000".parse().unwrap(),
             cookie: u64::from(port),
-            owner: None,
+            process: None,
+            due_in: left_ms.map(DueIn::from_ms),
         };
         Snapshot {
             dumps: vec![Dump {
                 began_ns: 1,
                 ended_ns: 2,
-                namespace: Namespace {
-                    inode: 7,
-                    name: "test".to_owned(),
-                    range: PortRange {
-                        low: 20_000,
-                        high: 20_999,
-                    },
-                    reserved: 0,
-                    tw_reuse: None,
-                    fin_timeout_s: None,
-                    max_tw_buckets: None,
-                    conntrack: None,
-                },
+                namespace: crate::model::sample::namespace(),
                 sockets: (20_000..).zip(sockets).map(listed).collect(),
             }],
-            left_ms: vec![sockets.iter().map(|&(_, left_ms)| left_ms).collect()],
             ..Snapshot::default()
         }
     }
@@ -208,17 +145,17 @@ mod tests {
             (TcpState::FinWait2, Some(60_000)),
             (TcpState::Established, None),
         ]);
-        let (ledger, now_ns) = books(&look);
-        let mut pools = ledger.pools(now_ns);
-        let [pool] = pools.as_mut_slice() else {
-            panic!("{pools:?}");
+        let mut state = state(&look, &Selection::default());
+        judge(&mut state, &look);
+        let [pool] = state.pools.as_slice() else {
+            panic!("{:?}", state.pools);
         };
         assert_eq!(pool.used(), 8);
-        let timers = Timers::of(&look);
+        let timers = Timers::of(&look.dumps);
         assert_eq!(timers.left_ms(&pool.id).len(), 7);
-        timers.date(pool);
         let rates = pool.open_rate;
         assert_eq!((rates.second, rates.ten, rates.minute), (2.0, 0.4, 0.1));
         assert_eq!(pool.forecast, None);
+        assert_eq!((state.now_ns, state.duration_ns()), (2, 1));
     }
 }

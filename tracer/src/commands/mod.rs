@@ -9,11 +9,11 @@ use tracer_ebpf::MAX_DESTINATIONS;
 use crate::cli::{Cli, Format, Verb};
 use crate::sandbox::workload;
 
-pub mod books;
 pub mod demo;
 pub mod doctor;
 mod look;
 pub mod run;
+mod select;
 pub mod snapshot;
 pub mod wait;
 pub mod watch;
@@ -46,13 +46,18 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
 fn parse() -> Result<Cli, clap::Error> {
     let cli = Cli::try_parse()?;
-    if let Verb::Watch(args) = &cli.verb
-        && args.filters.dst.len() > MAX_DESTINATIONS
-    {
+    let filters = match &cli.verb {
+        Verb::Watch(args) => Some(&args.filters),
+        Verb::Snapshot(args) => Some(&args.filters),
+        Verb::Wait(args) => Some(&args.filters),
+        Verb::Run(_) | Verb::Demo(_) | Verb::Doctor(_) => None,
+    };
+    // The same for all, so that a command line that works for one works for the others.
+    let destinations = filters.map_or(0, |filters| filters.dst.len());
+    if destinations > MAX_DESTINATIONS {
         let words = format!(
-            "--dst was given {} times, and the kernel side compares at most {MAX_DESTINATIONS} networks; \
-             merge some, as in 10.0.0.0/8",
-            args.filters.dst.len()
+            "--dst was given {destinations} times, and at most {MAX_DESTINATIONS} networks are compared; \
+             merge some, as in 10.0.0.0/8"
         );
         return Err(Cli::command().error(ErrorKind::TooManyValues, words));
     }

@@ -7,29 +7,25 @@ use anyhow::Context as _;
 use self::caller::Caller;
 use self::child::Held;
 use self::failure::Failure;
-use self::measure::Measuring;
 use self::settle::{Quiet, Settling};
 use self::signals::Signals;
 use self::sink::Sink;
-use super::books;
 use super::watch::{attach, say};
 use crate::cli::{Format, RunArgs};
-use crate::gate::{Gate, Measured};
-use crate::host::process::Identities;
+use crate::gate::Gate;
 use crate::kernel::attach::Options;
-use crate::kernel::hooks::NONE;
 use crate::kernel::probes::Probes;
-use crate::ledger::Feed;
-use crate::source::{Live, Source as _};
-use crate::stream::filter::Filter;
+use crate::model::Selection;
+use crate::source::Source as _;
+use crate::source::live::Live;
+use crate::state::State;
 use crate::stream::output::Output;
-use crate::stream::pump::Pump;
+use crate::stream::pump::{End, Pump, Shown};
+use crate::stream::tracker::Tracker;
 
 mod caller;
 mod child;
 mod failure;
-mod levels;
-mod measure;
 mod settle;
 mod signals;
 mod sink;
@@ -60,20 +56,25 @@ fn trace(args: &RunArgs) -> Result<u8, Failure> {
     let signals = Signals::take()?;
     let held = Held::new(&args.command, caller, signals.before())?;
     // One that is refused from here on drops `held`, and with it the process that waits.
-    let source = attach(&options(args, held.pid()))?;
+    let selection = Selection {
+        pids: vec![held.pid()],
+        follow: true,
+        ..Selection::default()
+    };
+    let source = attach(&options(args, &selection))?;
     let child = held.release()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(follow(args, sink, signals, source, child))
+    let tracker = Tracker::new(source.about(), selection, true);
+    runtime.block_on(follow(args, sink, signals, source, tracker, child))
 }
 
-/// What the kernel side is to do for `child`.
-fn options(args: &RunArgs, child: u32) -> Options {
+/// What the kernel side is to do.
+fn options(args: &RunArgs, selection: &Selection) -> Options {
     Options {
-        pids: vec![child],
-        follow: true,
+        selection: selection.clone(),
         // The open connections and their rate are measured whether they are shown or not.
         all: true,
         // The ports of a pool come free by them.
@@ -92,22 +93,16 @@ async fn follow(
     sink: Sink,
     mut signals: Signals,
     source: Live<Probes>,
+    mut tracker: Tracker,
     mut child: Child,
 ) -> Result<u8, Failure> {
     let output = sink.output()?;
-    let view = sink.view(args.output, args.all, source.about());
-    // Where nothing tells of the ends, they come by time.
-    let ends = source
-        .about()
-        .backend
-        .get("time_wait_end")
-        .map(String::as_str)
-        != Some(NONE);
-    let feed = Feed { opens: true, ends };
-    // Of all namespaces: where the command's connections will be is not known yet.
-    let mut books = books::open(feed, &[], true)?;
-    let stream = args.all || args.output == Format::Json;
-    let mut measuring = Measuring::new(view, stream, args.all);
+    let mut view = sink.view(args.output, args.all, source.about());
+    let shown = match args.output {
+        _ if args.all => Shown::Details,
+        Format::Json => Shown::Plain,
+        Format::Text => Shown::Nothing,
+    };
     let quiet = Quiet::new();
     let mut source = Settling {
         inner: source,
@@ -115,39 +110,36 @@ async fn follow(
     };
     let mut ended = None;
     let result = Pump {
-        people: &mut Identities::new(),
-        filter: &Filter::default(),
-        view: &mut measuring,
+        tracker: &mut tracker,
+        view: &mut *view,
+        shown,
         output: &output,
-        books: Some(&mut books),
-        details: true,
         say: &mut |words| say(words),
     }
-    .run(&mut source, async {
+    .run(&mut source, async || {
+        if ended.is_some() {
+            return signals.asked_to_end().await;
+        }
         ended = Some(signals.until_ended(&mut child).await);
         quiet.wait().await;
     })
     .await;
     // Whatever became of the tracing, nothing slows the command any longer.
     drop(source);
-    let mut measured = measuring.measured();
+    tracker.state_mut().broken = match &result {
+        Ok(End::Unread) => Some("its output can no longer be written".to_owned()),
+        Ok(_) => None,
+        Err(error) => Some(format!("{error:#}")),
+    };
     let status = match ended {
         Some(status) => status,
-        None => {
-            let why = result.as_ref().err();
-            measured.broken = Some(why.map_or_else(
-                || "its output can no longer be written".to_owned(),
-                |error| format!("{error:#}"),
-            ));
-            signals.until_ended(&mut child).await
-        }
+        None => signals.until_ended(&mut child).await,
     };
     finish(&output, &mut signals).await;
     if let Err(error) = result {
-        measured.broken.get_or_insert_with(|| format!("{error:#}"));
         say(&format!("tracing ended early: {error:#}"));
     }
-    Ok(judge(args.fail_on.as_ref(), &measured, status?))
+    Ok(judge(args.fail_on.as_ref(), tracker.state(), status?))
 }
 
 /// Writes what is left, unless a signal asks to end.
@@ -167,8 +159,8 @@ async fn finish(output: &Output, signals: &mut Signals) {
 }
 
 /// The exit code.
-fn judge(gate: Option<&Gate>, measured: &Measured, status: ExitStatus) -> u8 {
-    let reasons = gate.map(|gate| gate.check(measured)).unwrap_or_default();
+fn judge(gate: Option<&Gate>, state: &State, status: ExitStatus) -> u8 {
+    let reasons = gate.map(|gate| gate.check(state)).unwrap_or_default();
     for reason in &reasons {
         say(&format!("--fail-on: {reason}"));
     }
@@ -185,28 +177,26 @@ mod tests {
     use std::process::ExitStatus;
 
     use super::judge;
-    use crate::gate::Measured;
+    use crate::state::State;
 
     #[test]
     fn the_commands_code_unless_the_gate_is_shut() {
         let exit = |code| ExitStatus::from_raw(code << 8);
         let killed = ExitStatus::from_raw(15);
-        let lost = Measured {
-            lost: 1,
-            ..Measured::default()
-        };
+        let mut lost = State::default();
+        lost.losses.lost.ring_full = 1;
         let gate = "eaddrnotavail>0".parse().unwrap();
-        for (gate, measured, status, code) in [
-            (None, &Measured::default(), exit(0), 0),
-            (None, &Measured::default(), exit(42), 42),
-            (None, &Measured::default(), killed, 128 + 15),
+        for (gate, state, status, code) in [
+            (None, &State::default(), exit(0), 0),
+            (None, &State::default(), exit(42), 42),
+            (None, &State::default(), killed, 128 + 15),
             (None, &lost, exit(3), 3),
-            (Some(&gate), &Measured::default(), exit(0), 0),
-            (Some(&gate), &Measured::default(), exit(42), 42),
+            (Some(&gate), &State::default(), exit(0), 0),
+            (Some(&gate), &State::default(), exit(42), 42),
             (Some(&gate), &lost, exit(0), 99),
             (Some(&gate), &lost, killed, 99),
         ] {
-            assert_eq!(judge(gate, measured, status), code, "{measured:?}");
+            assert_eq!(judge(gate, state, status), code, "{state:?}");
         }
     }
 }

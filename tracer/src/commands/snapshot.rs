@@ -9,19 +9,18 @@ use nix::sys::utsname::uname;
 use nix::time::{ClockId, clock_gettime};
 use terminal_size::{Width, terminal_size_of};
 
-use super::look::{Timers, Wanted, books};
+use super::look;
+use super::select::{self, Selected};
 use super::watch::say;
 use crate::cli::{Format, SnapshotArgs};
-use crate::diagnosis::{Verdict, diagnose};
 use crate::exit::NotAllowed;
 use crate::host::dump::snapshot;
-use crate::host::process::Identities;
+use crate::host::process::Processes;
 use crate::kernel::preflight::{self, Facts};
-use crate::ledger::Ledger;
-use crate::ledger::pool::Pool;
-use crate::source::About;
+use crate::model::About;
+use crate::state::State;
 use crate::view::json::Json;
-use crate::view::{Page, Summary, View as _, pools, verdict};
+use crate::view::{Frames, Page, View as _, pools, verdict};
 
 /// Pools in the table; the others are counted. JSON has them all.
 const ROWS: usize = 50;
@@ -35,8 +34,9 @@ const COLUMNS: usize = 80;
 /// When a filter names nothing that exists, no namespace can be looked at, or standard output
 /// cannot be written.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<ExitCode> {
-    let wanted = Wanted::new(&args.filters)?;
-    let look = snapshot(wanted.namespaces().as_deref(), &mut Identities::new());
+    let Selected { selection, .. } = &select::resolve(&args.filters)?;
+    let only = Some(selection.namespaces.as_slice()).filter(|only| !only.is_empty());
+    let look = snapshot(only, &mut Processes::new());
     for miss in look.missed.iter() {
         say(&miss.to_string());
     }
@@ -50,22 +50,18 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let (ledger, now_ns) = books(&look);
-    let began_ns = look.dumps.iter().map(|dump| dump.began_ns).min();
-    let mut pools = ledger.pools(now_ns);
-    pools.retain(|pool| pool.used() > 0 && wanted.destination(&pool.id) && wanted.held(pool));
-    let timers = Timers::of(&look);
-    for pool in &mut pools {
-        timers.date(pool);
-    }
-    // No call is seen to fail without tracing.
-    let verdicts = diagnose(&pools, &[], |inode| ledger.namespace(inode));
+    let mut state = look::state(&look, selection);
+    look::judge(&mut state, &look);
     let mut out = Vec::new();
     match args.output {
-        Format::Text => text(&pools, &verdicts, &ledger, now_ns, &mut out)?,
+        Format::Text => text(&state, &mut out)?,
         Format::Json => {
-            let took_ns = now_ns.saturating_sub(began_ns.unwrap_or(now_ns));
-            json(&pools, &verdicts, now_ns, took_ns, &mut out)?;
+            state.about = about()?;
+            let mut frames = Frames::default();
+            let mut json = Json::new(&state.about);
+            json.end(&state, &mut frames)?;
+            json.summary(&state, &mut frames)?;
+            out = frames.bytes().to_vec();
         }
     }
     let mut stdout = io::stdout().lock();
@@ -76,52 +72,31 @@ pub fn run(args: &SnapshotArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(
-    pools: &[Pool],
-    verdicts: &[Verdict],
-    ledger: &Ledger,
-    now_ns: u64,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
+fn text(state: &State, out: &mut Vec<u8>) -> io::Result<()> {
     let page = page();
-    let name = |inode| ledger.namespace(inode).map(|space| space.name.clone());
-    pools::write(pools, name, ROWS, now_ns, &page, out)?;
-    if !verdicts.is_empty() {
+    let now_ns = state.now_ns;
+    let name = |inode| state.namespaces.get(&inode).map(|space| space.name.clone());
+    pools::write(&state.pools, name, ROWS, now_ns, &page, out)?;
+    if !state.verdicts.is_empty() {
         writeln!(out)?;
-        verdict::write(verdicts, now_ns, &page, out)?;
+        verdict::write(&state.verdicts, now_ns, &page, out)?;
     }
     Ok(())
 }
 
-/// Verdicts, pools and a summary, as a stream ends.
-fn json(
-    pools: &[Pool],
-    verdicts: &[Verdict],
-    now_ns: u64,
-    took_ns: u64,
-    out: &mut Vec<u8>,
-) -> anyhow::Result<()> {
+/// What looked, and how.
+fn about() -> anyhow::Result<About> {
     let mut backend = preflight::reach(&Facts::of_this_process());
     backend.insert("sockets".to_owned(), "sock_diag".to_owned());
-    let about = About {
+    Ok(About {
         kernel: uname().map_or_else(
             |_| "of unknown release".to_owned(),
             |name| name.release().to_string_lossy().into_owned(),
         ),
         backend,
-        opens: false,
         clock_offset_ns: clock_offset_ns()?,
-    };
-    let mut json = Json::new(&about);
-    json.verdicts(now_ns, pools, verdicts, true, out)?;
-    let summary = Summary {
-        end_ns: now_ns,
-        duration_ns: took_ns,
-        about,
-        ..Summary::default()
-    };
-    json.summary(&summary, out)?;
-    Ok(())
+        ..About::default()
+    })
 }
 
 /// What standard output is.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use super::look::{Timers, Wanted, books};
+use super::look::{self, Timers};
+use super::select;
 use super::watch::say;
 use crate::cli::WaitArgs;
-use crate::event::TcpState;
 use crate::host::dump::{snapshot, sockets};
-use crate::host::process::Identities;
-use crate::ledger::pool::{Pool, PoolId};
+use crate::host::process::Processes;
+use crate::model::{Pool, PoolId, Selection, TcpState};
 use crate::view::draining::Draining;
 
 /// Shortest time between two looks.
@@ -37,11 +37,14 @@ const NAMED: usize = 3;
 /// When the timeout comes first, a filter names nothing that exists, or nothing can be looked at.
 pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let wanted = Wanted::new(&args.filters)?;
-    let namespaces = wanted.namespaces();
-    let only = namespaces.as_deref();
+    // Kept to the end: it holds the namespaces open.
+    let mut selected = select::resolve(&args.filters)?;
+    let selection = &mut selected.selection;
+    let namespaces = selection.namespaces.clone();
+    let only = Some(namespaces.as_slice()).filter(|only| !only.is_empty());
     // A TIME_WAIT has no owner: whose pools they are is told once, by what is open.
-    let theirs = wanted.asks_for_owners().then(|| theirs(&wanted, only));
+    let theirs = selection.by_process().then(|| theirs(selection, only));
+    selection.forget_processes();
     if theirs.as_ref().is_some_and(BTreeSet::is_empty) {
         say("the filters name no process that holds a source port; there is nothing to wait for");
         return Ok(ExitCode::SUCCESS);
@@ -59,13 +62,12 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
                 bail!("no network namespace could be looked at");
             }
         }
-        let (ledger, now_ns) = books(&look);
-        let timers = Timers::of(&look);
+        let state = look::state(&look, selection);
+        let timers = Timers::of(&look.dumps);
         let mut full: Vec<Draining> = Vec::new();
-        for pool in ledger.pools(now_ns) {
-            let is_theirs = theirs.as_ref().is_none_or(|ids| ids.contains(&pool.id));
-            if is_theirs && wanted.destination(&pool.id) {
-                full.extend(above(&pool, args, &timers));
+        for pool in &state.pools {
+            if theirs.as_ref().is_none_or(|ids| ids.contains(&pool.id)) {
+                full.extend(above(pool, args, &timers));
             }
         }
         if full.is_empty() {
@@ -97,10 +99,13 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The pools in which the processes that are asked for hold a port.
-fn theirs(wanted: &Wanted<'_>, only: Option<&[u32]>) -> BTreeSet<PoolId> {
-    let (ledger, now_ns) = books(&snapshot(only, &mut Identities::new()));
-    let mut pools = ledger.pools(now_ns);
-    pools.retain(|pool| wanted.held(pool));
+fn theirs(selection: &Selection, only: Option<&[u32]>) -> BTreeSet<PoolId> {
+    let look = snapshot(only, &mut Processes::new());
+    let anywhere = Selection {
+        destinations: Vec::new(),
+        ..selection.clone()
+    };
+    let pools = look::state(&look, &anywhere).pools;
     pools.into_iter().map(|pool| pool.id).collect()
 }
 

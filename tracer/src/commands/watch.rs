@@ -12,27 +12,30 @@ use nix::sys::utsname::uname;
 use terminal_size::{Width, terminal_size_of};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::books;
-use crate::cli::{Filters, Format, WatchArgs};
-use crate::host::process::Identities;
-use crate::host::sock_diag::tcp_sockets_of;
+use super::select;
+use crate::cli::{Format, WatchArgs};
 use crate::kernel::attach::Options;
+use crate::kernel::hooks::NONE;
 use crate::kernel::preflight::{self, Facts};
 use crate::kernel::probes::Probes;
-use crate::ledger::Feed;
-use crate::source::{About, Live, OutOfReach, Source as _, Survey};
-use crate::stream::filter::Filter;
+use crate::model::{About, Selection};
+use crate::source::Source as _;
+use crate::source::live::{Live, machine};
 use crate::stream::output::Output;
-use crate::stream::pump::Pump;
+use crate::stream::pump::{Pump, Shown};
+use crate::stream::tracker::Tracker;
 use crate::view::json::Json;
 use crate::view::text::{self, Text};
-use crate::view::{View, escape};
+use crate::view::{Judging, View, escape};
 
 /// Most JSON that waits for standard output: a burst of 100,000 sockets.
 const JSON_BYTES: usize = 64 << 20;
 
 /// Most text that waits for standard output; it is folded already.
 const TEXT_BYTES: usize = 4 << 20;
+
+/// Time for which what is left may be written after one more signal: ample for a reader that reads.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Columns of a terminal that does not tell its own.
 const COLUMNS: usize = 80;
@@ -43,48 +46,45 @@ const COLUMNS: usize = 80;
 /// When tracing is not allowed here, a filter names nothing that exists, or standard output
 /// cannot be written.
 pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
-    let options = options(args)?;
+    // The namespaces are not held open: one that goes while it is watched is to be seen going.
+    let selection = select::resolve(&args.filters)?.selection;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(watch(args, &options))
+    runtime.block_on(watch(args, &selection))
 }
 
-async fn watch(args: &WatchArgs, options: &Options) -> anyhow::Result<ExitCode> {
+async fn watch(args: &WatchArgs, selection: &Selection) -> anyhow::Result<ExitCode> {
     // Before anything is attached, so that no signal in between leaves without a summary.
     let mut stop = Stop::new()?;
     let json = args.output == Format::Json;
     let limit = if json { JSON_BYTES } else { TEXT_BYTES };
     let output = Output::stdout(limit).context("cannot use standard output")?;
-    let mut source = attach(options)?;
+    let mut source = attach(&options(args, selection))?;
     say(&format!(
         "watching {} with {}; Ctrl-C ends",
-        whose(&args.filters),
+        whose(selection),
         text::seen_with(source.about())
     ));
-    let feed = Feed {
-        opens: source.about().opens,
-        ends: options.ends,
-    };
-    let filter = filter(&args.filters);
-    let mut books = books::open(feed, &options.namespaces, filter.is_in_kernel())?;
+    let mut tracker = Tracker::new(source.about(), selection.clone(), args.all);
     let mut view = view(args.output, args.each, args.all, source.about());
-    let mut pump = Pump {
-        people: &mut Identities::new(),
-        filter: &filter,
+    let pump = Pump {
+        tracker: &mut tracker,
         view: &mut *view,
+        shown: Shown::Details,
         output: &output,
-        books: Some(&mut books),
-        details: args.all,
         say: &mut |words| say(words),
     };
-    pump.run(&mut source, stop.within(args.duration)).await?;
+    let mut duration = args.duration;
+    pump.run(&mut source, async || stop.within(duration.take()).await)
+        .await?;
+    drop(source);
     // Nothing is attached any more: a slow reader may take its time, unless it is stopped too.
     tokio::select! {
         biased;
         written = output.finish() => written.context("cannot write to standard output")?,
-        () = stop.signal() => {
+        () = async { stop.signal().await; tokio::time::sleep(GRACE).await } => {
             return Err(anyhow!("stopped while standard output was too slow: not all lines were written"));
         }
     }
@@ -118,14 +118,15 @@ pub fn attach(options: &Options) -> anyhow::Result<Live<Probes>> {
         ),
         backend,
         opens: probes.sends_opens(),
+        ends: probes.backend().get("time_wait_end").map(String::as_str) != Some(NONE),
+        // Socket dumps have everybody's sockets.
+        partial: options.selection.is_in_kernel(),
         clock_offset_ns: 0,
     };
-    let survey: Survey = if about.backend.contains_key(preflight::NAMESPACES) {
-        |netns| tcp_sockets_of(netns).context(OutOfReach)
-    } else {
-        tcp_sockets_of
-    };
-    Ok(Live::new(probes, about, survey))
+    let survey = machine::survey(!about.backend.contains_key(preflight::NAMESPACES))?;
+    // Of a command it is not known yet where its connections will be: all are listed.
+    let namespaces = options.selection.namespaces.clone();
+    Ok(Live::new(probes, about, survey, namespaces))
 }
 
 /// The kernel's types take 40 MB while they are looked through, in pieces that the allocator would
@@ -140,7 +141,7 @@ fn give_memory_back() {
 
 /// The view a format asks for, fit for standard output as it is.
 pub fn view(format: Format, each: bool, all: bool, about: &About) -> Box<dyn View> {
-    view_on(&io::stdout(), format, each, all, about)
+    view_on(&io::stdout(), format, each, all, Judging::Stream, about)
 }
 
 /// The same, fit for another sink.
@@ -149,10 +150,11 @@ pub fn view_on(
     format: Format,
     each: bool,
     all: bool,
+    judging: Judging,
     about: &About,
 ) -> Box<dyn View> {
     if format == Format::Json {
-        return Box::new(Json::new(about));
+        return Box::new(Json::new(about).judging(judging));
     }
     let terminal = sink.is_terminal();
     let width = terminal.then(|| {
@@ -164,30 +166,16 @@ pub fn view_on(
         colour: terminal && !no_colour,
         each,
         ends: all,
+        judging,
         zone: TimeZone::system(),
     };
     Box::new(Text::new(options, about.clock_offset_ns))
 }
 
 /// What the kernel side is to do.
-fn options(args: &WatchArgs) -> anyhow::Result<Options> {
-    let filters = &args.filters;
-    let mut namespaces = Vec::new();
-    for selector in &filters.netns {
-        namespaces.push(selector.open()?.inode());
-    }
-    for &pid in &filters.pid {
-        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
-            return Err(anyhow!(
-                "there is no process {pid} to watch; `ps -e` lists them"
-            ));
-        }
-    }
-    Ok(Options {
-        pids: filters.pid.clone(),
-        follow: false,
-        namespaces,
-        destinations: filters.dst.iter().map(|dst| dst.to_wire()).collect(),
+fn options(args: &WatchArgs, selection: &Selection) -> Options {
+    Options {
+        selection: selection.clone(),
         all: args.all,
         // Text shows them only with --all: then the kernel need not send them.
         ends: args.all || args.output == Format::Json,
@@ -197,36 +185,11 @@ fn options(args: &WatchArgs) -> anyhow::Result<Options> {
         leave_syscalls: args.no_syscalls,
         skip_softirq: args.tuning.skip_softirq,
         floor: args.tuning.floor,
-    })
-}
-
-fn filter(filters: &Filters) -> Filter {
-    Filter {
-        pids: filters.pid.clone(),
-        comms: filters.comm.clone(),
-        containers: filters.container.clone(),
-        destinations: filters
-            .dst
-            .iter()
-            .map(|dst| (dst.network, dst.port))
-            .collect(),
     }
 }
 
-fn whose(filters: &Filters) -> &'static str {
-    let Filters {
-        pid,
-        comm,
-        dst,
-        container,
-        netns,
-    } = filters;
-    let all = pid.is_empty()
-        && comm.is_empty()
-        && dst.is_empty()
-        && container.is_empty()
-        && netns.is_empty();
-    if all {
+fn whose(selection: &Selection) -> &'static str {
+    if *selection == Selection::default() {
         "every process"
     } else {
         "what the filters name"

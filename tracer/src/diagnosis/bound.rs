@@ -6,9 +6,8 @@ all pools of one source address suffer together, and one verdict covers them.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{
-    Capacity, Elsewhere, Ends, Failed, Holder, OwnerId, PoolId, Rates, States,
+use crate::model::{
+    Capacity, Elsewhere, Ends, Failed, Holder, Namespace, OwnerId, PoolId, Rates, States,
 };
 
 use super::facts::{Facts, Tally, is_exhaustion, part};
@@ -224,14 +223,14 @@ impl<'a> Source<'a> {
                 continue;
             }
             merged
-                .entry(OwnerId::of(&holder.owner))
+                .entry(OwnerId::of(&holder.process))
                 .and_modify(|sum| merge(sum, holder))
                 .or_insert_with(|| holder.clone());
         }
         if merged.is_empty() {
             for failed in &self.failures {
                 merged
-                    .entry(OwnerId::of(&failed.owner))
+                    .entry(OwnerId::of(&failed.process))
                     .or_insert_with(|| culprits::empty_handed(failed));
             }
         }

@@ -14,10 +14,9 @@ safe rate, no leak. Else the churn or the leak is the verdict, and that the rang
 is small is told as evidence.
 */
 
-use crate::event::TcpState;
-
 use super::facts::Facts;
 use super::{Kind, growth, what_if};
+use crate::model::TcpState;
 
 /// A pool this full matters.
 const MATTERS: f64 = 0.5;

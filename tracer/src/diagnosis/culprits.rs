@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
 
-use crate::event::TaskName;
-use crate::ledger::pool::{Ends, Failed, Holder, Rates, States};
+use crate::model::{Ends, Failed, Holder, Rates, States, TaskName};
 
 /// Most culprits, and most victims, a verdict names.
 const MOST: usize = 16;
@@ -18,9 +17,9 @@ const LEAST_PART: u64 = 20;
 type Program<'a> = (TaskName, Option<&'a str>, Option<&'a str>);
 
 fn program(holder: &Holder) -> Program<'_> {
-    let who = &holder.who;
+    let who = &holder.process;
     (
-        holder.owner.comm,
+        holder.process.comm,
         who.exe.as_deref(),
         who.container.as_deref().or(who.pod.as_deref()),
     )
@@ -53,15 +52,15 @@ pub(super) fn rank<'a>(
         .filter(|(_, held, part)| *held > 0 || part.rate > 0.0 || whole == 0)
         .collect();
     causes.sort_by(|(a, a_held, a_part), (b, b_held, b_part)| {
-        let unknown = |holder: &Holder| holder.owner.tgid == 0;
+        let unknown = |holder: &Holder| holder.process.tgid == 0;
         unknown(a)
             .cmp(&unknown(b))
             .then(b_part.held.cmp(&a_part.held))
             .then(b_part.rate.total_cmp(&a_part.rate))
-            .then(a.owner.comm.bytes().cmp(b.owner.comm.bytes()))
+            .then(a.process.comm.bytes().cmp(b.process.comm.bytes()))
             .then(b_held.cmp(a_held))
             .then(b.open_rate.ten.total_cmp(&a.open_rate.ten))
-            .then(a.owner.tgid.cmp(&b.owner.tgid))
+            .then(a.process.tgid.cmp(&b.process.tgid))
     });
     causes
         .into_iter()
@@ -98,7 +97,7 @@ pub(super) fn siblings<'a>(
 /// Those who got the error: the most failures first.
 pub(super) fn victims<'a>(failures: impl IntoIterator<Item = &'a Failed>) -> Vec<Failed> {
     let mut victims: Vec<Failed> = failures.into_iter().cloned().collect();
-    victims.sort_by_key(|failed| (Reverse(failed.count), failed.owner.tgid));
+    victims.sort_by_key(|failed| (Reverse(failed.count), failed.process.tgid));
     victims.truncate(MOST);
     victims
 }
@@ -106,8 +105,7 @@ pub(super) fn victims<'a>(failures: impl IntoIterator<Item = &'a Failed>) -> Vec
 /// A process that failed, as a holder of nothing.
 pub(super) fn empty_handed(failed: &Failed) -> Holder {
     Holder {
-        owner: failed.owner,
-        who: Arc::clone(&failed.who),
+        process: Arc::clone(&failed.process),
         states: States::default(),
         opened: 0,
         open_rate: Rates::default(),
@@ -121,13 +119,13 @@ pub(super) fn empty_handed(failed: &Failed) -> Holder {
 mod tests {
     use super::rank;
     use crate::diagnosis::tests::build::{holder, unknown};
-    use crate::event::TcpState::{Established, TimeWait};
+    use crate::model::TcpState::{Established, TimeWait};
 
-    fn names(holders: &[crate::ledger::pool::Holder]) -> Vec<(String, u32)> {
+    fn names(holders: &[crate::model::Holder]) -> Vec<(String, u32)> {
         let ranked = rank(holders, |holder| holder.states.total());
-        let name = |holder: &crate::ledger::pool::Holder| {
-            let comm = holder.owner.comm.bytes().escape_ascii().to_string();
-            (comm, holder.owner.tgid)
+        let name = |holder: &crate::model::Holder| {
+            let comm = holder.process.comm.bytes().escape_ascii().to_string();
+            (comm, holder.process.tgid)
         };
         ranked.iter().map(name).collect()
     }

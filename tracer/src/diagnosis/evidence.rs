@@ -1,8 +1,6 @@
 /*! The facts that led to a verdict, as sentences: the strongest first. */
 
-use crate::event::Cause;
-use crate::host::sysctl::TwReuse;
-use crate::ledger::pool::Holder;
+use crate::model::{Cause, Holder, TwReuse};
 
 use super::facts::{Facts, ended, weight};
 use super::words::{counted, grouped, percent, process, rate, span, task};
@@ -147,8 +145,8 @@ fn churn(facts: &Facts<'_>) -> Vec<String> {
 
 fn leak(facts: &Facts<'_>, culprits: &[Holder]) -> Vec<String> {
     let mut list = Vec::new();
-    if let Some(first) = culprits.iter().find(|holder| holder.owner.tgid != 0) {
-        let who = process(&first.owner);
+    if let Some(first) = culprits.iter().find(|holder| holder.process.tgid != 0) {
+        let who = process(&first.process);
         if first.opened > 0 {
             list.push(format!(
                 "{who} opened {} and closed {}.",
@@ -225,14 +223,14 @@ fn narrow(facts: &Facts<'_>) -> Option<String> {
 
 /// Who it is when it is many processes of one program.
 fn program(facts: &Facts<'_>, kind: Kind, culprits: &[Holder]) -> Option<String> {
-    let first = culprits.first().filter(|holder| holder.owner.tgid != 0)?;
+    let first = culprits.first().filter(|holder| holder.process.tgid != 0)?;
     let held = |holder: &Holder| weight(&holder.states, kind);
     let (processes, ports) = culprits::siblings(first, &facts.pool.holders, held);
     (processes > 1 && ports > 0).then(|| {
         format!(
             "{} processes of {} hold {} of them.",
             grouped(processes),
-            task(&first.owner.comm),
+            task(&first.process.comm),
             grouped(ports)
         )
     })
@@ -247,21 +245,21 @@ fn victims(facts: &Facts<'_>, kind: Kind, culprits: &[Holder]) -> Option<String>
     };
     let innocent = facts.pool.failures.iter().find(|failed| {
         failed.cause == cause
-            && failed.owner.tgid != 0
+            && failed.process.tgid != 0
             && !culprits
                 .iter()
-                .any(|holder| holder.owner.comm == failed.owner.comm)
+                .any(|holder| holder.process.comm == failed.process.comm)
     })?;
     let holds: u64 = facts
         .pool
         .holders
         .iter()
-        .filter(|holder| holder.owner.tgid == innocent.owner.tgid)
+        .filter(|holder| holder.process.tgid == innocent.process.tgid)
         .map(|holder| holder.states.total())
         .sum();
     Some(format!(
         "{} got the error and holds {}: it is not the cause.",
-        process(&innocent.owner),
+        process(&innocent.process),
         counted(holds, "port", "ports")
     ))
 }
@@ -292,8 +290,8 @@ fn doubts(facts: &Facts<'_>) -> Vec<String> {
     let of_nobody = |named: bool| -> u64 {
         let holders = facts.pool.holders.iter();
         holders
-            .filter(|holder| holder.owner.tgid == 0)
-            .filter(|holder| holder.owner.comm.bytes().is_empty() != named)
+            .filter(|holder| holder.process.tgid == 0)
+            .filter(|holder| holder.process.comm.bytes().is_empty() != named)
             .map(|holder| holder.states.total())
             .sum()
     };

@@ -1,9 +1,6 @@
 /*! One pool in the numbers that verdicts are made of. */
 
-use crate::event::{Cause, TcpState};
-use crate::host::sysctl::TwReuse;
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Failed, Holder, Pool, States};
+use crate::model::{Cause, Failed, Holder, Namespace, Pool, States, TcpState, TwReuse};
 
 use super::what_if::SAFE_SHARE;
 use super::{Kind, Level, Urgency};

@@ -3,8 +3,7 @@ Whether an owner leaks: long before the pool is full, and not while a healthy
 program opens the connections it will keep.
 */
 
-use crate::event::TcpState;
-use crate::ledger::pool::{Holder, Pool};
+use crate::model::{Holder, Pool, TcpState};
 
 use super::Kind;
 use super::facts::weight;
@@ -60,8 +59,8 @@ pub(super) fn leaks(holder: &Holder, pool: &Pool) -> bool {
 mod tests {
     use super::leaks;
     use crate::diagnosis::tests::build::{holder, pool};
-    use crate::event::TcpState::Established;
-    use crate::ledger::pool::{Holder, Pool, Rates};
+    use crate::model::TcpState::Established;
+    use crate::model::{Holder, Pool, Rates};
 
     fn opening(open: u64, opened: u64, ten: f64, minute: f64, net_rate: f64) -> Holder {
         Holder {

@@ -5,7 +5,7 @@ What reuse means for the program and the service at hand: nginx needs an
 
 use std::net::SocketAddr;
 
-use crate::ledger::pool::{Holder, PoolId};
+use crate::model::{Holder, PoolId};
 
 /// What listens at a pool's destination, by its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +72,9 @@ pub(super) fn reuse(culprit: Option<&Holder>, pool: &PoolId) -> Advice {
 
 /// The name of a holder's program: of its executable, since a task may call itself anything.
 fn program(holder: &Holder) -> String {
-    let exe = holder.who.exe.as_deref();
+    let exe = holder.process.exe.as_deref();
     let name = exe.and_then(|path| path.rsplit('/').next());
-    let comm = || String::from_utf8_lossy(holder.owner.comm.bytes()).into_owned();
+    let comm = || String::from_utf8_lossy(holder.process.comm.bytes()).into_owned();
     name.map_or_else(comm, str::to_owned).to_ascii_lowercase()
 }
 

@@ -22,8 +22,7 @@ mod words;
 
 pub use self::verdicts::diagnose;
 
-use crate::event::{Cause, Error};
-use crate::ledger::pool::{Failed, Forecast, Foretold, Holder, PoolId, States};
+use crate::model::{Cause, Error, Failed, Forecast, Foretold, Holder, PoolId, States};
 
 /// Lifetime of a TIME_WAIT: `TCP_TIMEWAIT_LEN`, compiled into the kernel.
 pub const TIME_WAIT_S: f64 = 60.0;
@@ -136,7 +135,7 @@ pub struct Count {
 }
 
 /// What is wrong with one pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// What.
     pub kind: Kind,

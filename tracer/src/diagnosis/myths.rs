@@ -1,11 +1,9 @@
 /*! Settings that people change here and that do nothing: said where they would be tried, louder where they were. */
 
-use crate::host::sysctl::TwReuse;
-use crate::ledger::dump::Namespace;
-
 use super::remedies::Case;
 use super::words::{counted, grouped};
 use super::{Kind, Myth};
+use crate::model::{Namespace, TwReuse};
 
 /// The kernel's default of `tcp_fin_timeout`, seconds.
 const DEFAULT_FIN_TIMEOUT_S: u32 = 60;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::event::{Cause, TcpState};
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Elsewhere, Failed, PoolId, States};
+use crate::model::{Cause, Elsewhere, Failed, Namespace, PoolId, States, TcpState};
 
 use super::facts::{Facts, Tally, is_exhaustion};
 use super::verdicts::{counts, name};

@@ -1,8 +1,6 @@
 /*! What to change, the best first: what it is, the exact lines, what it costs, and its effect as a number. */
 
-use crate::host::sysctl::TwReuse;
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Capacity, Holder, PoolId};
+use crate::model::{Capacity, Holder, Namespace, PoolId, TwReuse};
 
 use super::mechanism::{self, Service};
 use super::words::{counted, grouped};
@@ -134,7 +132,10 @@ fn tw_reuse(case: &Case<'_>) -> Option<Remedy> {
         (Some(TwReuse::Off), true) => "2",
         _ => "1",
     };
-    let pod = case.culprits.iter().any(|holder| holder.who.pod.is_some());
+    let pod = case
+        .culprits
+        .iter()
+        .any(|holder| holder.process.pod.is_some());
     let kubernetes = if pod {
         " Kubernetes counts it as unsafe: the kubelet needs --allowed-unsafe-sysctls."
     } else {
@@ -258,7 +259,10 @@ fn own_range(case: &Case<'_>) -> Option<Remedy> {
 
 fn close(case: &Case<'_>) -> Remedy {
     let advice = mechanism::close(case.pool);
-    let known = case.culprits.iter().filter(|holder| holder.owner.tgid != 0);
+    let known = case
+        .culprits
+        .iter()
+        .filter(|holder| holder.process.tgid != 0);
     let processes = known.count().max(1) as u64;
     Remedy {
         name: "close",
@@ -313,7 +317,7 @@ fn close_after_peer(case: &Case<'_>) -> Remedy {
 
 fn restart(case: &Case<'_>) -> Remedy {
     let who = match case.culprits.first() {
-        Some(holder) if holder.owner.tgid != 0 => super::words::process(&holder.owner),
+        Some(holder) if holder.process.tgid != 0 => super::words::process(&holder.process),
         _ => "the program".to_owned(),
     };
     Remedy {

@@ -5,9 +5,7 @@ a namespace with a name, in a pod or a container.
 
 use std::borrow::Cow;
 
-use crate::host::cgroup::Runtime;
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::Holder;
+use crate::model::{Holder, Namespace, Runtime};
 
 /// What the namespace of pid 1 is called.
 const HOST: &str = "host";
@@ -32,7 +30,7 @@ pub(super) fn lines(
             command,
         ],
     };
-    let who = culprits.first().map(|holder| &holder.who);
+    let who = culprits.first().map(|holder| &holder.process);
     if who.is_some_and(|who| who.pod.is_some()) {
         lines.push("# and in the Pod's spec, for it to last:".to_owned());
         lines.extend(pod(key, value));
@@ -64,7 +62,7 @@ fn handle<'a>(namespace: Option<&'a Namespace>, culprits: &[Holder]) -> Option<C
         .and_then(|rest| rest.split(' ').next())
         .and_then(|pid| pid.parse::<u32>().ok());
     let pid = inhabitant.or_else(|| {
-        let pids = culprits.iter().map(|holder| holder.owner.tgid);
+        let pids = culprits.iter().map(|holder| holder.process.tgid);
         pids.into_iter().find(|&pid| pid != 0)
     })?;
     Some(Cow::Owned(format!("/proc/{pid}/ns/net")))
@@ -102,18 +100,16 @@ mod tests {
 
     use super::lines;
     use crate::diagnosis::tests::build::{holder, namespace};
-    use crate::host::cgroup::Runtime;
-    use crate::host::process::Identity;
-    use crate::ledger::pool::Holder;
+    use crate::model::{Holder, Process, Runtime};
 
     const KEY: &str = "net.ipv4.ip_local_port_range";
 
     fn in_pod(runtime: Runtime, pod: Option<&str>) -> Holder {
         Holder {
-            who: Arc::new(Identity {
+            process: Arc::new(Process {
                 runtime: Some(runtime),
-                pod: pod.map(str::to_owned),
-                ..Identity::default()
+                pod: pod.map(Into::into),
+                ..Process::clone(&holder("app", 77, &[]).process)
             }),
             ..holder("app", 77, &[])
         }

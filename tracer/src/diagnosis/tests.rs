@@ -10,8 +10,7 @@ mod quiet;
 mod sentences;
 
 use crate::diagnosis::{Kind, Verdict, diagnose};
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Elsewhere, Pool};
+use crate::model::{Elsewhere, Namespace, Pool};
 
 /// The verdicts on `pools` in one namespace.
 fn verdicts(pools: &[Pool], elsewhere: &[Elsewhere], namespace: &Namespace) -> Vec<Verdict> {
@@ -26,7 +25,7 @@ fn first(verdicts: &[Verdict]) -> (Kind, String, &'static str) {
     (
         first.kind,
         first.culprits.first().map_or_else(String::new, |holder| {
-            holder.owner.comm.bytes().escape_ascii().to_string()
+            holder.process.comm.bytes().escape_ascii().to_string()
         }),
         first.remedies.first().map_or("", |remedy| remedy.name),
     )

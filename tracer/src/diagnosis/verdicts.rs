@@ -5,9 +5,7 @@ most urgent first. Which cause applies is [`causes`]'s to say.
 
 use std::collections::BTreeMap;
 
-use crate::event::{Cause, Error};
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{Elsewhere, Failed, Pool};
+use crate::model::{Cause, Elsewhere, Error, Failed, Namespace, Pool};
 
 use super::facts::{Facts, is_collision, is_exhaustion, is_other, weight};
 use super::remedies::{Case, remedies};
@@ -167,18 +165,18 @@ fn verdict(facts: &Facts<'_>, kind: Kind, urgency: Urgency) -> Verdict {
 }
 
 /// Those who bring ports along: the ones that failed, then the ones that hold bound ports.
-fn colliding(facts: &Facts<'_>, failures: &[&Failed]) -> Vec<crate::ledger::pool::Holder> {
+fn colliding(facts: &Facts<'_>, failures: &[&Failed]) -> Vec<crate::model::Holder> {
     let failed = |tgid: u32| -> u64 {
-        let mine = failures.iter().filter(|failed| failed.owner.tgid == tgid);
+        let mine = failures.iter().filter(|failed| failed.process.tgid == tgid);
         mine.map(|failed| failed.count).sum()
     };
     let binds = facts
         .pool
         .holders
         .iter()
-        .filter(|holder| holder.bound > 0 || failed(holder.owner.tgid) > 0);
+        .filter(|holder| holder.bound > 0 || failed(holder.process.tgid) > 0);
     let ranked = culprits::rank(binds, |holder| {
-        failed(holder.owner.tgid).saturating_add(holder.bound)
+        failed(holder.process.tgid).saturating_add(holder.bound)
     });
     if ranked.is_empty() {
         // The connection it collides with may be somebody else's, or in TIME_WAIT.

@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::event::{Owner, TaskName};
-use crate::ledger::pool::PoolId;
+use crate::model::{PoolId, Process, TaskName};
 
 /// `1,204`
 pub(super) fn grouped(number: u64) -> String {
@@ -74,11 +73,11 @@ pub(super) fn task(name: &TaskName) -> String {
 }
 
 /// `web[4242]`; its name alone where it is nobody's.
-pub(super) fn process(owner: &Owner) -> String {
-    if owner.tgid == 0 {
+pub(super) fn process(process: &Process) -> String {
+    if process.tgid == 0 {
         return "an unknown process".to_owned();
     }
-    format!("{}[{}]", task(&owner.comm), owner.tgid)
+    format!("{}[{}]", task(&process.comm), process.tgid)
 }
 
 /// `10.0.0.2:6432`; `any destination` where there is none.

@@ -1,36 +1,60 @@
 /*! Expressions, good and bad, and what they let pass. */
 
-use std::collections::BTreeMap;
-
-use super::{Gate, Measured, Metric};
+use super::{Gate, Metric};
+use crate::model::sample::exhausted;
+use crate::model::{Capacity, Error, Event, Failure, Pool};
+use crate::state::State;
+use crate::view::sample::dry_pool;
 
 fn gate(text: &str) -> Gate {
     text.parse()
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn measured() -> Measured {
-    Measured {
-        failures: BTreeMap::from([("eaddrnotavail".into(), 50), ("econnrefused".into(), 1)]),
-        utilization: Some(0.8125),
-        time_wait: 300,
-        open: 12,
-        rate: 450,
-        ..Measured::default()
+/// Nothing but a pool of 1,600 ports that was once so full.
+fn filled(peak: u64) -> State {
+    State {
+        pools: vec![Pool {
+            capacity: Some(Capacity {
+                range: (20_000, 21_599),
+                ..Capacity::default()
+            }),
+            peak: (peak, 0),
+            ..dry_pool()
+        }],
+        ..State::default()
     }
 }
 
-fn reasons(text: &str, measured: &Measured) -> Vec<String> {
-    let reasons = gate(text).check(measured);
+fn fail(state: &mut State, errno: Option<u16>, count: u64) {
+    let event = Event {
+        errno: errno.map(Error),
+        ..exhausted()
+    };
+    state.totals.failure(&Failure {
+        count,
+        ..Failure::single(event)
+    });
+}
+
+fn measured() -> State {
+    let mut state = filled(1_300);
+    fail(&mut state, Some(99), 50);
+    fail(&mut state, Some(111), 1);
+    state.load.time_wait = 300;
+    state.load.open_peak = 12;
+    state.load.rate_peak = 450;
+    state
+}
+
+fn reasons(text: &str, state: &State) -> Vec<String> {
+    let reasons = gate(text).check(state);
     reasons.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn each_metric_and_operator() {
-    let quiet = Measured {
-        utilization: Some(0.0),
-        ..Measured::default()
-    };
+    let quiet = State::default();
     for (text, busy, idle) in [
         ("eaddrnotavail>0", true, false),
         ("eaddrnotavail>49", true, false),
@@ -72,32 +96,31 @@ fn says_which_condition_and_its_value() {
 
 #[test]
 fn never_passes_what_was_not_seen() {
-    let lost = Measured {
-        lost: 3,
-        ..Measured::default()
-    };
+    let mut lost = State::default();
+    lost.losses.lost.ring_full = 3;
+    // Lines that found the output too slow were measured all the same.
+    lost.losses.lost.output = 5;
     let said = reasons("eaddrnotavail>0", &lost);
     assert_eq!(said, ["3 events were lost, and a gate never passes unseen"]);
     assert_eq!(reasons("lost>0", &lost), ["lost>0 was met: lost is 3"]);
     // A tolerance for losses is none for what hides in them.
     assert_eq!(reasons("lost>5", &lost).len(), 1);
 
-    let broken = Measured {
+    let broken = State {
         broken: Some("the ring is gone".into()),
-        ..Measured::default()
+        ..State::default()
     };
     let said = reasons("eaddrnotavail>0", &broken);
     assert!(said[0].ends_with(": the ring is gone"), "{said:?}");
 
-    let nowhere = Measured::default();
-    assert_eq!(nowhere.utilization, None);
+    let mut nowhere = filled(1_600);
+    nowhere.pools[0].capacity = None;
+    assert_eq!(nowhere.highest_utilization(), None);
     let said = reasons("utilization>0.8", &nowhere);
     assert!(said[0].contains("utilization>0.8"), "{said:?}");
 
-    let nameless = Measured {
-        nameless: 2,
-        ..Measured::default()
-    };
+    let mut nameless = State::default();
+    fail(&mut nameless, None, 2);
     assert_eq!(reasons("eaddrnotavail>0", &nameless).len(), 1);
     assert_eq!(reasons("failures>2", &nameless).len(), 0);
     assert_eq!(reasons("failures>1", &nameless).len(), 1);
@@ -136,10 +159,7 @@ fn a_bad_expression_names_the_part_and_the_way_out() {
 
 #[test]
 fn a_full_pool_can_be_asked_for() {
-    let full = Measured {
-        utilization: Some(1.0),
-        ..Measured::default()
-    };
+    let full = filled(1_600);
     for text in ["utilization>=1", "utilization==1"] {
         assert_eq!(reasons(text, &full).len(), 1, "{text}");
     }

@@ -6,50 +6,9 @@ cgroup whose processes are gone.
 
 mod index;
 
-use std::fmt;
+use crate::model::Runtime;
 
 pub use self::index::{Index, Lookup};
-
-/// Who runs a container, as far as the cgroup path shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Runtime {
-    /// Docker Engine, also under Amazon ECS.
-    Docker,
-    /// containerd, by its own clients or as the kubelet's runtime.
-    Containerd,
-    /// CRI-O.
-    CriO,
-    /// Podman, rootful or rootless.
-    Podman,
-    /// The kubelet's runtime, which with the `cgroupfs` driver does not put its name in the path.
-    Cri,
-    /// LXC and its descendants.
-    Lxc,
-    /// systemd-nspawn; the id is the machine's name.
-    Nspawn,
-}
-
-impl Runtime {
-    /// The name in output and filters.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Containerd => "containerd",
-            Self::CriO => "cri-o",
-            Self::Podman => "podman",
-            Self::Cri => "cri",
-            Self::Lxc => "lxc",
-            Self::Nspawn => "nspawn",
-        }
-    }
-}
-
-impl fmt::Display for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// The container and pod a cgroup path belongs to. All `None` for a process of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

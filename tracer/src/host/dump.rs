@@ -22,11 +22,10 @@ use foldhash::HashSet;
 use nix::time::{ClockId, clock_gettime};
 
 use super::netns::{Netns, NetnsError};
-use super::process::Identities;
+use super::process::Processes;
 use super::sock_diag::{Mask, TcpSocket, each_tcp_socket};
-use super::sysctl::{self, FinTimeout, PortRange, ReservedPorts, SysctlError, TwReuse};
-use crate::event::TcpState;
-use crate::ledger::dump::{Dump, Listed, Namespace};
+use super::sysctl::{self, FinTimeout, ReservedPorts, SysctlError};
+use crate::model::{DueIn, Dump, Listed, Namespace, PortRange, TcpState, TwReuse};
 
 use self::lookout::{Busy, Glance};
 
@@ -45,9 +44,6 @@ const LATE: &str = "to list the sockets of one the kernel walks those of all";
 pub struct Snapshot {
     /// Each namespace, our own first.
     pub dumps: Vec<Dump>,
-    /// For each dump, for each of its sockets: time until a TIME_WAIT (or FIN_WAIT2 mini-socket) is
-    /// due to end, ms. The timer may fire 6 s later.
-    pub left_ms: Vec<Vec<Option<u32>>>,
     /// What could not be seen.
     pub missed: Missed,
 }
@@ -57,7 +53,7 @@ pub struct Snapshot {
 ///
 /// The sockets are listed first and their owners looked for then: a socket opened in between is
 /// not listed, one closed in between has no owner.
-pub fn snapshot(only: Option<&[u32]>, people: &mut Identities) -> Snapshot {
+pub fn snapshot(only: Option<&[u32]>, people: &mut Processes) -> Snapshot {
     let mut missed = Missed::default();
     let deadline = Instant::now() + PATIENCE;
     let wanted = |found: &Found| only.is_none_or(|only| only.contains(&found.inode));
@@ -166,25 +162,21 @@ struct Listing {
     dump: Dump,
     /// Inode of each socket, in the same order.
     inodes: Vec<u32>,
-    /// What [`Snapshot::left_ms`] has of it.
-    left_ms: Vec<Option<u32>>,
 }
 
 impl Listing {
-    fn find_owners(&mut self, owners: &mut Owners, people: &mut Identities) {
+    fn find_owners(&mut self, owners: &mut Owners, people: &mut Processes) {
         for (socket, &inode) in self.dump.sockets.iter_mut().zip(&self.inodes) {
-            socket.owner = owners.of(inode, people);
+            socket.process = owners.of(inode, people);
         }
     }
 }
 
 impl Snapshot {
     fn of(listings: Vec<Listing>, missed: Missed) -> Self {
-        let each = |listing: Listing| (listing.dump, listing.left_ms);
-        let (dumps, left_ms) = listings.into_iter().map(each).unzip();
+        let dumps = listings.into_iter().map(|listing| listing.dump);
         Self {
-            dumps,
-            left_ms,
+            dumps: dumps.collect(),
             missed,
         }
     }
@@ -235,7 +227,6 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
     let reserved = ReservedPorts::read()?;
     let mut sockets = Vec::new();
     let mut inodes = Vec::new();
-    let mut left_ms = Vec::new();
     let mut take = |socket: TcpSocket| {
         let Some(state) = TcpState::of_kernel(socket.state) else {
             log::warn!(
@@ -245,13 +236,13 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
             return;
         };
         inodes.push(socket.inode);
-        left_ms.push(socket.left_ms);
         sockets.push(Listed {
             state,
             local: socket.local,
             remote: socket.remote,
             cookie: socket.cookie,
-            owner: None,
+            process: None,
+            due_in: socket.left_ms.map(DueIn::from_ms),
         });
     };
     // Sockets that are only bound are not counted: where there is no other they are left out, there
@@ -281,11 +272,7 @@ fn list_here(inode: u32, name: String) -> anyhow::Result<Listing> {
         .filter(|&&port| reserved.contains(port))
         .count();
     dump.namespace.reserved = reserved.within(range) - u32::try_from(twice).unwrap_or(u32::MAX);
-    Ok(Listing {
-        dump,
-        inodes,
-        left_ms,
-    })
+    Ok(Listing { dump, inodes })
 }
 
 fn conntrack() -> Result<(u32, u32), SysctlError> {

@@ -9,6 +9,7 @@ process from a later one with the same pid; where it does not match, nothing of
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::hash::Hash;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -16,31 +17,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::HashMap;
-use procfs::process::Process;
 
-use super::cgroup::{self, Index, Lookup, Runtime};
+use super::cgroup::{self, Index, Lookup, Membership};
+use crate::model::{Process, Task};
 
-/// Most identities kept; at about 500 bytes each, 8 MB. The oldest goes first.
+/// Most processes kept, at about 600 bytes each, 10 MB; and most names that their threads have, at
+/// about 350 bytes each, 6 MB. The oldest goes first.
 const MOST: usize = 16_384;
 
 /// Most bytes read of one `/proc/PID/cgroup`: a line a hierarchy, each below `PATH_MAX`.
 const MOST_CGROUP_BYTES: u64 = 128 * 1024;
-
-/// What is known of a process. Every string is as another process chose it: escape it on output.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Path of the executable in the process's own mount namespace, without the kernel's
-    /// ` (deleted)`; `None` for kernel threads and for processes that could not be asked.
-    pub exe: Option<String>,
-    /// The cgroup path that says most about the process.
-    pub cgroup: Option<String>,
-    /// Container id out of that path.
-    pub container: Option<String>,
-    /// Runtime of that container.
-    pub runtime: Option<Runtime>,
-    /// Pod uid out of that path.
-    pub pod: Option<String>,
-}
 
 /// One process in one cgroup: a process that moves is read anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,80 +38,37 @@ struct Key {
 
 #[derive(Debug)]
 struct Entry {
-    identity: Arc<Identity>,
+    process: Arc<Process>,
     /// Set while the cgroup's path may still turn up.
     retry: Option<Instant>,
 }
 
-/// The identities of processes, each read once; bounded to 16,384.
-#[derive(Debug)]
-pub struct Identities {
-    proc: PathBuf,
-    ns_per_tick: u64,
-    entries: HashMap<Key, Entry>,
-    /// Keys in the order they came, the oldest in front; each once.
-    order: VecDeque<Key>,
-    most: usize,
-    cgroups: Index,
+impl Entry {
+    fn is_good(&self, now: impl Fn() -> Instant) -> bool {
+        self.retry.is_none_or(|retry| now() < retry)
+    }
 }
 
-impl Identities {
-    /// Nothing read yet.
-    #[must_use]
-    pub fn new() -> Self {
-        let ticks_per_second = procfs::ticks_per_second().max(1);
+/// What came first goes first, when there is more than `most`.
+#[derive(Debug)]
+struct Kept<K> {
+    entries: HashMap<K, Entry>,
+    /// Keys in the order they came, the oldest in front; each once.
+    order: VecDeque<K>,
+    most: usize,
+}
+
+impl<K: Copy + Eq + Hash> Kept<K> {
+    fn new() -> Self {
         Self {
-            proc: PathBuf::from("/proc"),
-            ns_per_tick: (1_000_000_000 / ticks_per_second).max(1),
             entries: HashMap::default(),
             order: VecDeque::new(),
             most: MOST,
-            cgroups: Index::new(),
         }
     }
 
-    /// The identity of process `tgid` that started at `start_ns` (its group leader, ns of
-    /// `CLOCK_BOOTTIME`) and was in cgroup v2 `cgroup_id` (0 when unknown). A process that is
-    /// gone, hidden or in another pid namespace keeps what `cgroup_id` gives; that answer is
-    /// kept too.
-    pub fn identify(&mut self, tgid: u32, start_ns: u64, cgroup_id: u64) -> Arc<Identity> {
-        self.identify_at(tgid, start_ns, cgroup_id, Instant::now())
-    }
-
-    fn identify_at(
-        &mut self,
-        tgid: u32,
-        start_ns: u64,
-        cgroup_id: u64,
-        now: Instant,
-    ) -> Arc<Identity> {
-        let key = Key {
-            tgid,
-            start_ns,
-            cgroup_id,
-        };
-        if let Some(entry) = self.entries.get(&key)
-            && entry.retry.is_none_or(|retry| now < retry)
-        {
-            return Arc::clone(&entry.identity);
-        }
-        let (identity, retry) = match self.read(tgid, start_ns) {
-            Some(identity) => (identity, None),
-            None => self.by_cgroup(cgroup_id, now),
-        };
-        let identity = Arc::new(identity);
-        self.keep(
-            key,
-            Entry {
-                identity: Arc::clone(&identity),
-                retry,
-            },
-        );
-        identity
-    }
-
-    fn keep(&mut self, key: Key, entry: Entry) {
-        if self.entries.insert(key, entry).is_some() {
+    fn keep(&mut self, key: K, process: Arc<Process>, retry: Option<Instant>) {
+        if self.entries.insert(key, Entry { process, retry }).is_some() {
             return;
         }
         self.order.push_back(key);
@@ -135,15 +78,90 @@ impl Identities {
             self.entries.remove(&oldest);
         }
     }
+}
 
-    /// What /proc says, when it speaks of the process that started at `start_ns`.
-    fn read(&self, tgid: u32, start_ns: u64) -> Option<Identity> {
-        if tgid == 0 {
+/// The processes that tasks belong to, each read once; bounded to 16,384, as are their names.
+#[derive(Debug)]
+pub struct Processes {
+    proc: PathBuf,
+    ns_per_tick: u64,
+    known: Kept<Key>,
+    /// The same by each name and user that its threads had.
+    named: Kept<Task>,
+    cgroups: Index,
+}
+
+impl Processes {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let ticks_per_second = procfs::ticks_per_second().max(1);
+        Self {
+            proc: PathBuf::from("/proc"),
+            ns_per_tick: (1_000_000_000 / ticks_per_second).max(1),
+            known: Kept::new(),
+            named: Kept::new(),
+            cgroups: Index::new(),
+        }
+    }
+
+    /// The process that a task is of, as /proc has it now or had it once. A process that is
+    /// gone, hidden or in another pid namespace keeps what its cgroup id gives; that answer is kept
+    /// too. Asked for every event, so it is quick the second time.
+    pub fn resolve(&mut self, task: &Task) -> Arc<Process> {
+        self.resolve_at(task, Instant::now)
+    }
+
+    fn resolve_at(&mut self, task: &Task, now: impl Fn() -> Instant) -> Arc<Process> {
+        if let Some(entry) = self.named.entries.get(task)
+            && entry.is_good(&now)
+        {
+            return Arc::clone(&entry.process);
+        }
+        let key = Key {
+            tgid: task.tgid,
+            start_ns: task.start_ns,
+            cgroup_id: task.cgroup_id,
+        };
+        let (process, retry) = match self.known.entries.get(&key) {
+            Some(entry) if entry.is_good(&now) => (Arc::clone(&entry.process), entry.retry),
+            _ => {
+                let (process, retry) = match self.read(task) {
+                    Some(process) => (process, None),
+                    None => self.by_cgroup(task, now()),
+                };
+                let process = Arc::new(process);
+                self.known.keep(key, Arc::clone(&process), retry);
+                (process, retry)
+            }
+        };
+        // Where it runs is the same, whatever its threads are called.
+        let same =
+            (process.comm, process.thread, process.uid) == (task.comm, task.thread, task.uid);
+        let process = if same {
+            process
+        } else {
+            Arc::new(Process {
+                comm: task.comm,
+                thread: task.thread,
+                uid: task.uid,
+                ..Process::clone(&process)
+            })
+        };
+        self.named.keep(*task, Arc::clone(&process), retry);
+        process
+    }
+
+    /// What /proc says, when it speaks of the process that started when the task's did.
+    fn read(&self, task: &Task) -> Option<Process> {
+        if task.tgid == 0 {
             return None;
         }
         // The directory stays that of one process, whoever gets the pid after it.
-        let process = Process::new_with_root(self.proc.join(tgid.to_string())).ok()?;
-        if process.stat().ok()?.starttime != start_ns / self.ns_per_tick {
+        let process =
+            procfs::process::Process::new_with_root(self.proc.join(task.tgid.to_string()));
+        let process = process.ok()?;
+        if process.stat().ok()?.starttime != task.start_ns / self.ns_per_tick {
             return None;
         }
         let exe = process.exe().ok().map(|path| {
@@ -159,42 +177,48 @@ impl Identities {
             // It ended between two reads; the event's cgroup id still speaks for it.
             return None;
         }
-        Some(Identity {
-            exe,
-            cgroup,
-            container: membership.container,
+        Some(Process {
+            exe: exe.map(Into::into),
+            cgroup: cgroup.map(Into::into),
+            container: membership.container.map(Into::into),
             runtime: membership.runtime,
-            pod: membership.pod,
+            pod: membership.pod.map(Into::into),
+            ..Process::of(task)
         })
     }
 
     /// What the cgroup id alone says, and from when on asking again may say more.
-    fn by_cgroup(&mut self, id: u64, now: Instant) -> (Identity, Option<Instant>) {
-        match self.cgroups.path(id, now) {
+    fn by_cgroup(&mut self, task: &Task, now: Instant) -> (Process, Option<Instant>) {
+        let process = Process::of(task);
+        match self.cgroups.path(task.cgroup_id, now) {
             Lookup::Found(path) => {
-                let membership = cgroup::parse_path(&path);
-                let identity = Identity {
-                    exe: None,
-                    cgroup: Some(path),
-                    container: membership.container,
-                    runtime: membership.runtime,
-                    pod: membership.pod,
+                let Membership {
+                    container,
+                    runtime,
+                    pod,
+                } = cgroup::parse_path(&path);
+                let process = Process {
+                    cgroup: Some(path.into()),
+                    container: container.map(Into::into),
+                    runtime,
+                    pod: pod.map(Into::into),
+                    ..process
                 };
-                (identity, None)
+                (process, None)
             }
-            Lookup::Absent => (Identity::default(), None),
-            Lookup::NotBefore(retry) => (Identity::default(), Some(retry)),
+            Lookup::Absent => (process, None),
+            Lookup::NotBefore(retry) => (process, Some(retry)),
         }
     }
 }
 
-impl Default for Identities {
+impl Default for Processes {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn cgroup_lines(process: &Process) -> Option<String> {
+fn cgroup_lines(process: &procfs::process::Process) -> Option<String> {
     let mut lines = Vec::new();
     process
         .open_relative("cgroup")

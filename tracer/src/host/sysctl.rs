@@ -9,6 +9,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use crate::model::{PortRange, TwReuse};
+
 /// What could not be done with a sysctl.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
@@ -140,26 +142,16 @@ impl FromStr for Number {
     }
 }
 
-/// `ip_local_port_range`: the ports `connect()` and `bind(0)` choose from, both ends included.
-/// IPv6 draws from the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    /// Lowest port.
-    pub low: u16,
-    /// Highest port.
-    pub high: u16,
-}
+/// Name of `ip_local_port_range` below /proc/sys.
+pub const PORT_RANGE: &str = "net/ipv4/ip_local_port_range";
 
 impl PortRange {
-    /// Its name below /proc/sys.
-    pub const NAME: &'static str = "net/ipv4/ip_local_port_range";
-
     /// The range of the calling thread's namespace.
     ///
     /// # Errors
     /// Those of [`get`].
     pub fn read() -> Result<Self, SysctlError> {
-        get(Self::NAME)
+        get(PORT_RANGE)
     }
 
     /// Sets the range of the calling thread's namespace.
@@ -167,25 +159,7 @@ impl PortRange {
     /// # Errors
     /// Those of [`write`](fn@write); the kernel refuses low > high and low = 0.
     pub fn write(self) -> Result<(), SysctlError> {
-        write(Self::NAME, self)
-    }
-
-    /// True when `port` is one of it.
-    #[must_use]
-    pub fn contains(self, port: u16) -> bool {
-        (self.low..=self.high).contains(&port)
-    }
-
-    /// How many ports it has, reserved ones included.
-    #[must_use]
-    pub fn ports(self) -> u32 {
-        (u32::from(self.high) + 1).saturating_sub(u32::from(self.low))
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\t{}", self.low, self.high)
+        write(PORT_RANGE, self)
     }
 }
 
@@ -274,27 +248,16 @@ fn merged(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     merged
 }
 
-/// `tcp_tw_reuse`: whether `connect()` may take over a port in `TIME_WAIT` that is a second old.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TwReuse {
-    /// 0: never.
-    Off,
-    /// 1: towards any destination.
-    On,
-    /// 2, the kernel's default: over loopback only.
-    LoopbackOnly,
-}
+/// Name of `tcp_tw_reuse` below /proc/sys.
+pub const TW_REUSE: &str = "net/ipv4/tcp_tw_reuse";
 
 impl TwReuse {
-    /// Its name below /proc/sys.
-    pub const NAME: &'static str = "net/ipv4/tcp_tw_reuse";
-
     /// That of the calling thread's namespace.
     ///
     /// # Errors
     /// Those of [`get`].
     pub fn read() -> Result<Self, SysctlError> {
-        get(Self::NAME)
+        get(TW_REUSE)
     }
 
     /// Sets that of the calling thread's namespace.
@@ -307,7 +270,7 @@ impl TwReuse {
             Self::On => 1,
             Self::LoopbackOnly => 2,
         };
-        write(Self::NAME, value)
+        write(TW_REUSE, value)
     }
 }
 

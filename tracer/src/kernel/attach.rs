@@ -4,9 +4,11 @@ kernel allows.
 */
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use aya::maps::{Array, HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
+use ipnet::IpNet;
 use tracer_ebpf::{Config, Destination, MAX_DESTINATIONS, births, connect_exit, names};
 
 use super::entries::Entries;
@@ -19,6 +21,7 @@ use super::probes::{Probes, map_error};
 use super::refusal::{AttachError, chain};
 use super::trial::{Choice, Kernel};
 use super::{surprise, tracefs};
+use crate::model::Selection;
 
 /// Failure samples the kernel side sends per second and processor at most.
 const SAMPLES_PER_SECOND: u64 = 50;
@@ -38,14 +41,9 @@ const WAKE_PART: u32 = 4;
 /// What to trace and how much memory to take for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Process ids; none for every process.
-    pub pids: Vec<u32>,
-    /// Whether the children of `pids` are traced too, from now on.
-    pub follow: bool,
-    /// Inodes of network namespaces; none for every one.
-    pub namespaces: Vec<u32>,
-    /// Destinations; none for every one. At most [`MAX_DESTINATIONS`].
-    pub destinations: Vec<Destination>,
+    /// Whose events to send, as far as the kernel side can tell: by process id, network namespace
+    /// and destination, of which at most [`MAX_DESTINATIONS`].
+    pub selection: Selection,
     /// Whether opens and closes are sent too.
     pub all: bool,
     /// Whether ends of TIME_WAITs are sent.
@@ -67,10 +65,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            pids: Vec::new(),
-            follow: false,
-            namespaces: Vec::new(),
-            destinations: Vec::new(),
+            selection: Selection::default(),
             all: false,
             ends: true,
             ring_bytes: 8 << 20,
@@ -118,8 +113,10 @@ impl Probes {
                 reason: trial.result.clone().err().unwrap_or_default(),
             });
         }
-        if options.destinations.len() > MAX_DESTINATIONS {
-            return Err(AttachError::Destinations(options.destinations.len()));
+        if options.selection.destinations.len() > MAX_DESTINATIONS {
+            return Err(AttachError::Destinations(
+                options.selection.destinations.len(),
+            ));
         }
         if let Some((hook, words)) = kernel.refused(&STATE) {
             return Err(AttachError::Refused {
@@ -127,7 +124,7 @@ impl Probes {
                 words: words.to_owned(),
             });
         }
-        if options.follow && !kernel.allows(&FOLLOW) {
+        if options.selection.follow && !kernel.allows(&FOLLOW) {
             return Err(AttachError::Follow);
         }
         let groups = [
@@ -138,7 +135,7 @@ impl Probes {
             kernel.bind(),
             kernel.births(),
             kernel.ends().filter(|_| options.ends),
-            Some(&FOLLOW).filter(|_| options.follow),
+            Some(&FOLLOW).filter(|_| options.selection.follow),
             kernel.connect_again(),
         ];
         let config = configure(kernel, options);
@@ -148,12 +145,12 @@ impl Probes {
             attempts: ATTEMPTS,
             calls: if config.task_regs == 0 { ATTEMPTS } else { 1 },
             failures: FAILURES,
-            pids: if options.follow {
+            pids: if options.selection.follow {
                 PIDS
             } else {
-                length(options.pids.len().max(1))
+                length(options.selection.pids.len().max(1))
             },
-            namespaces: length(options.namespaces.len().max(1)),
+            namespaces: length(options.selection.namespaces.len().max(1)),
         };
         let mut ebpf = object::open(&kernel.btf, &kernel.layout, &config, &sizes)
             .map_err(AttachError::Open)?;
@@ -236,9 +233,9 @@ fn configure(kernel: &Kernel, options: &Options) -> Config {
         ends: u32::from(options.ends),
         skip_softirq: u32::from(options.skip_softirq),
         floor: u32::from(options.floor),
-        pids: length(options.pids.len()),
-        namespaces: length(options.namespaces.len()),
-        destinations: length(options.destinations.len()),
+        pids: length(options.selection.pids.len()),
+        namespaces: length(options.selection.namespaces.len()),
+        destinations: length(options.selection.destinations.len()),
         ..kernel.config
     }
 }
@@ -250,23 +247,51 @@ fn length(list: usize) -> u32 {
 /// Fills the filter maps.
 fn fill(ebpf: &mut Ebpf, options: &Options) -> Result<(), AttachError> {
     let mut pids: HashMap<MapData, u32, u8> = take(ebpf, names::PIDS)?;
-    for pid in &options.pids {
+    for pid in &options.selection.pids {
         pids.insert(pid, 1, 0)
             .map_err(|source| map_error(names::PIDS, source))?;
     }
     let mut namespaces: HashMap<MapData, u32, u8> = take(ebpf, names::NAMESPACES)?;
-    for inode in &options.namespaces {
+    for inode in &options.selection.namespaces {
         namespaces
             .insert(inode, 1, 0)
             .map_err(|source| map_error(names::NAMESPACES, source))?;
     }
     let mut destinations: Array<MapData, Destination> = take(ebpf, names::DESTINATIONS)?;
-    for (index, destination) in (0..).zip(&options.destinations) {
+    for (index, &(network, port)) in (0..).zip(&options.selection.destinations) {
         destinations
-            .set(index, destination, 0)
+            .set(index, wire(network, port), 0)
             .map_err(|source| map_error(names::DESTINATIONS, source))?;
     }
     Ok(())
+}
+
+/// The form the kernel side compares: address and mask in IPv6 form.
+fn wire(network: IpNet, port: Option<u16>) -> Destination {
+    let (address, mask) = match network {
+        IpNet::V4(v4) => {
+            let mask = u128::MAX << (32 - u32::from(v4.prefix_len()));
+            (v4.network().to_ipv6_mapped(), mask)
+        }
+        IpNet::V6(v6) => (v6.network(), u128::from(v6.netmask())),
+    };
+    Destination {
+        address: words(address),
+        mask: words(Ipv6Addr::from(mask)),
+        port: port.map_or(0, u32::from),
+        reserved: 0,
+    }
+}
+
+/// The bytes of an address as two native-endian words.
+fn words(address: Ipv6Addr) -> [u64; 2] {
+    let bytes = address.octets();
+    let word = |from: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[from..from + 8]);
+        u64::from_ne_bytes(word)
+    };
+    [word(0), word(8)]
 }
 
 /// Takes a map out of the object, typed.
@@ -314,4 +339,34 @@ fn backend(groups: &[Option<&Group>]) -> BTreeMap<String, String> {
             .or_insert_with(|| without.to_owned());
     }
     backend
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
+
+    /// Compares as the kernel side does: address & mask == network.
+    fn matches(filter: &str, address: &str) -> bool {
+        let one = |text: &str| text.parse::<IpAddr>().map(IpNet::from);
+        let network = filter.parse().or_else(|_| one(filter)).unwrap();
+        let wire = super::wire(network, None);
+        let words = super::wire(one(address).unwrap(), None).address;
+        (0..2).all(|word| words[word] & wire.mask[word] == wire.address[word])
+    }
+
+    #[test]
+    fn the_wire_form_matches_what_was_meant() {
+        assert!(matches("10.0.0.0/8", "10.255.0.1"));
+        assert!(!matches("10.0.0.0/8", "11.0.0.1"));
+        assert!(!matches("10.0.0.0/8", "fd00::1"));
+        assert!(matches("10.0.0.2", "10.0.0.2"));
+        assert!(!matches("10.0.0.2", "10.0.0.3"));
+        assert!(matches("0.0.0.0/0", "192.0.2.1"));
+        assert!(!matches("0.0.0.0/0", "2001:db8::1"));
+        assert!(matches("fd00::/8", "fdff::1"));
+        assert!(!matches("fd00::/8", "fe80::1"));
+        assert!(matches("::/0", "fe80::1"));
+    }
 }

@@ -59,12 +59,17 @@ impl Probes {
         self.opens
     }
 
-    /// Hands every record the ring holds to `each`.
-    pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
-        while let Some(record) = self.events.next() {
+    /// Hands the records the ring holds to `each`, at most so many, and says whether it holds no more.
+    pub fn drain(&mut self, at_most: usize, each: &mut dyn FnMut(&[u8])) -> bool {
+        let mut left = at_most;
+        while left > 0
+            && let Some(record) = self.events.next()
+        {
             each(&record);
+            left -= 1;
         }
         self.surprises.flush();
+        left > 0
     }
 
     /// What the kernel side had to say beyond events, since the last call: rare, and worth a warning.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::meter::{Meter, Ring, SECOND, Trend};
-use super::pool::{Ends, Holder, States};
-use crate::event::{Owner, TIME_WAIT_NS, TcpState};
-use crate::host::process::Identity;
+use crate::model::{Ends, Holder, Process, States, TIME_WAIT_NS, TcpState};
 
 /// How long an end that came before its beginning waits for it.
 const OWED: u64 = SECOND;
@@ -27,8 +25,7 @@ struct Expiry {
 /// One owner's part of a pool. About 1 kB.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
-    pub(super) owner: Owner,
-    pub(super) who: Arc<Identity>,
+    pub(super) process: Arc<Process>,
     pub(super) states: States,
     pub(super) opened: u64,
     pub(super) opens: Meter,
@@ -45,10 +42,9 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(owner: Owner, who: &Arc<Identity>) -> Self {
+    pub(super) fn new(process: &Arc<Process>) -> Self {
         Self {
-            owner,
-            who: Arc::clone(who),
+            process: Arc::clone(process),
             states: States::default(),
             opened: 0,
             opens: Meter::default(),
@@ -163,8 +159,7 @@ impl Account {
 
     pub(super) fn holder(&self, now_ns: u64, since_ns: u64) -> Holder {
         Holder {
-            owner: self.owner,
-            who: Arc::clone(&self.who),
+            process: Arc::clone(&self.process),
             states: self.states,
             opened: self.opened,
             open_rate: self.opens.rates(now_ns, since_ns),

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use serde::Serialize;
 
 use super::account::Account;
-use super::dump::Namespace;
 use super::failures::Failures;
 use super::fold::Fold;
 use super::forecast::Warning;
-use super::pool::{Elsewhere, OwnerId, Pool, PoolId};
 use super::row::Row;
 use super::space::Space;
-use crate::event::{Cause, Direction, Event, Kind, Owner, Ownership};
-use crate::host::process::Identity;
-use crate::source::Failure;
+use crate::model::{
+    Cause, Direction, Elsewhere, Event, Evicted, Failure, Kind, Namespace, OwnerId, Ownership,
+    Pool, PoolId, Process,
+};
 
 /// Which events come, apart from births of TIME_WAITs and failures, which always do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,24 +53,6 @@ impl Limits {
             failures: 8_192,
             feed,
         }
-    }
-}
-
-/// Facts that found no row of their own and are in one for all others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Evicted {
-    /// Events and listed sockets of pools beyond the limit.
-    pub pools: u64,
-    /// Events and listed sockets of owners beyond the limit.
-    pub owners: u64,
-    /// Failures of a kind beyond the limit.
-    pub failures: u64,
-}
-
-impl Evicted {
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.pools + self.owners + self.failures
     }
 }
 
@@ -127,30 +107,30 @@ impl Ledger {
 
     /// Folds one event. A failure counts as one, unless it is a sample of those that
     /// [`failure`](Self::failure) brings.
-    pub fn event(&mut self, event: &Event, who: &Arc<Identity>) {
+    pub fn event(&mut self, event: &Event) {
         self.clock(event.ts_ns);
         match event.kind {
             Kind::ConnectFailed | Kind::BindFailed if event.sample => {}
             Kind::ConnectFailed | Kind::BindFailed => {
-                self.failure(&Failure::single(*event), who);
+                self.failure(&Failure::single(event.clone()));
             }
-            Kind::TimeWaitEnd => self.ended(event, who),
+            Kind::TimeWaitEnd => self.ended(event),
             Kind::Opened | Kind::Closed | Kind::TimeWait => {
                 // An accepted connection holds no port of a pool.
                 if event.direction == Some(Direction::Out) {
-                    self.lived(event, who);
+                    self.lived(event);
                 }
             }
         }
     }
 
     /// Folds failures of one owner, pool, errno and cause: their count is exact.
-    pub fn failure(&mut self, failure: &Failure, who: &Arc<Identity>) {
+    pub fn failure(&mut self, failure: &Failure) {
         self.clock(failure.last_ns);
         let first = &failure.first;
         let most = self.limits.failures;
         if first.kind == Kind::BindFailed {
-            self.evicted.failures += self.failures.bind(failure, who, most);
+            self.evicted.failures += self.failures.bind(failure, most);
             return;
         }
         let mut id = PoolId::of(&first.tuple);
@@ -164,7 +144,7 @@ impl Ledger {
             self.limits,
             &mut self.evicted,
         );
-        self.evicted.failures += self.failures.connect(row, failure, who, most);
+        self.evicted.failures += self.failures.connect(row, failure, most);
     }
 
     /// The pool in which a port was looked for in vain, where the source is not known (the begin of
@@ -208,26 +188,26 @@ impl Ledger {
     /// The account of an owner: new where there is room, else that of all others in the row.
     pub(super) fn account<'a>(
         row: &'a mut Row,
-        owner: &Owner,
-        who: &Arc<Identity>,
+        process: &Arc<Process>,
         limits: Limits,
         holders: &mut usize,
         evicted: &mut Evicted,
     ) -> (OwnerId, &'a mut Account) {
-        let mut id = OwnerId::of(owner);
-        let mut owner = *owner;
+        let mut id = OwnerId::of(process);
+        let mut beyond = None;
         if row.find(id).is_none() {
             if row.accounts.len() >= limits.owners || *holders >= limits.holders {
                 evicted.owners += 1;
-                (id, owner) = (OwnerId::BEYOND, OwnerId::others());
+                id = OwnerId::BEYOND;
+                beyond = Some(Process::others());
             }
             *holders += usize::from(row.find(id).is_none());
         }
-        (id, row.open_account(id, owner, who))
+        (id, row.open_account(id, beyond.as_ref().unwrap_or(process)))
     }
 
     /// A connection was opened, closed, or left a TIME_WAIT.
-    fn lived(&mut self, event: &Event, who: &Arc<Identity>) {
+    fn lived(&mut self, event: &Event) {
         let tuple = &event.tuple;
         if let Some(space) = self.spaces.get(&tuple.netns)
             && !space.draws(tuple.src, tuple.sport)
@@ -242,15 +222,16 @@ impl Ledger {
             &mut self.evicted,
         );
         row.touched_ns = row.touched_ns.max(event.ts_ns);
-        let owner = if event.ownership == Ownership::Unknown {
-            Owner::default()
+        let nobody;
+        let process = if event.ownership == Ownership::Unknown {
+            nobody = Process::nobody();
+            &nobody
         } else {
-            event.owner
+            &event.process
         };
         let (id, _) = Self::account(
             row,
-            &owner,
-            who,
+            process,
             self.limits,
             &mut self.holders,
             &mut self.evicted,
@@ -268,10 +249,10 @@ impl Ledger {
     }
 
     /// A TIME_WAIT gave its port back.
-    fn ended(&mut self, event: &Event, who: &Arc<Identity>) {
+    fn ended(&mut self, event: &Event) {
         if event.ownership != Ownership::Unknown {
             if event.direction == Some(Direction::Out) {
-                self.lived(event, who);
+                self.lived(event);
             }
             return;
         }
@@ -315,6 +296,13 @@ impl Ledger {
                 .then_with(|| a.id.cmp(&b.id))
         });
         pools
+    }
+
+    /// Has [`Pool::high`] begin anew: to be called once the pools were looked at.
+    pub fn lower(&mut self) {
+        for row in self.rows.values_mut() {
+            row.lower();
+        }
     }
 
     /// The early signs in a pool; none in one that is not known.

@@ -11,20 +11,17 @@ is taken back first and folded again afterwards.
 */
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
 
 use super::account::WAITS;
 use super::books::Ledger;
-use super::dump::Dump;
 use super::fold::CLOSED_BY_US;
-use super::pool::{OwnerId, PoolId};
 use super::reconcile::{Listing, Look};
 use super::row::Row;
 use super::space::{Change, Space, is_connected};
 use super::upkeep::reusable;
-use crate::event::{Owner, TcpState};
+use crate::model::{Dump, OwnerId, PoolId, Process, TcpState};
 
 impl Ledger {
     /// Takes over what the kernel lists of a namespace: afterwards the states of its pools are
@@ -149,7 +146,7 @@ impl Ledger {
                     room -= 1;
                 }
             }
-            let owner = socket.owner.as_ref().map(|known| OwnerId::of(&known.0));
+            let owner = socket.process.as_deref().map(OwnerId::of);
             listings
                 .entry(id)
                 .or_default()
@@ -169,14 +166,12 @@ impl Ledger {
             row.touched_ns = row.touched_ns.max(dump.ended_ns);
             for index in (0..listing.owned.len()).rev() {
                 let (known, socket, states) = listing.owned[index];
-                let Some(holder) = &dump.sockets[socket].owner else {
+                let Some(process) = &dump.sockets[socket].process else {
                     continue;
                 };
-                let (owner, who) = &**holder;
                 let (id, _) = Self::account(
                     row,
-                    owner,
-                    who,
+                    process,
                     self.limits,
                     &mut self.holders,
                     &mut self.evicted,
@@ -214,7 +209,7 @@ impl Ledger {
             account.add(change.state);
         } else {
             self.holders += 1;
-            row.open_account(change.owner, Owner::default(), &Arc::default())
+            row.open_account(change.owner, &Process::nobody())
                 .add(change.state);
         }
         row.used += 1;

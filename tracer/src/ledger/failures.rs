@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::pool::{Elsewhere, Failed, OwnerId};
 use super::row::{FailureId, Row};
-use crate::event::{Cause, Owner};
-use crate::host::process::Identity;
-use crate::source::Failure;
+use crate::model::{Cause, Elsewhere, Failed, Failure, OwnerId, Process};
 
 /// Where a bind() wanted to be.
 type Place = (u32, IpAddr, u16);
@@ -23,13 +20,7 @@ pub(super) struct Failures {
 
 impl Failures {
     /// connect() failed. Returns how many failures found no room of their own.
-    pub(super) fn connect(
-        &mut self,
-        row: &mut Row,
-        failure: &Failure,
-        who: &Arc<Identity>,
-        most: usize,
-    ) -> u64 {
+    pub(super) fn connect(&mut self, row: &mut Row, failure: &Failure, most: usize) -> u64 {
         row.touched_ns = row.touched_ns.max(failure.last_ns);
         if failure.search_sum_ns > 0 {
             row.searches
@@ -38,32 +29,32 @@ impl Failures {
         if failure.first.cause == Some(Cause::PortsExhausted) {
             row.ran_dry(since(failure));
         }
-        let (mut id, mut owner) = identity(failure, false);
+        let mut id = identity(failure, false);
         let is_full = self.kinds >= most && !row.failures.contains_key(&id);
         if is_full {
-            (id.0, owner) = (OwnerId::BEYOND, OwnerId::others());
+            id.0 = OwnerId::BEYOND;
         }
         let failed = row.failures.entry(id).or_insert_with(|| {
             self.kinds += 1;
-            empty(failure, owner, who)
+            empty(failure, is_full)
         });
         count(failed, failure);
         if is_full { failure.count } else { 0 }
     }
 
     /// bind() failed. Returns how many failures found no room of their own.
-    pub(super) fn bind(&mut self, failure: &Failure, who: &Arc<Identity>, most: usize) -> u64 {
+    pub(super) fn bind(&mut self, failure: &Failure, most: usize) -> u64 {
         let tuple = &failure.first.tuple;
-        let (mut id, mut owner) = identity(failure, true);
+        let mut id = identity(failure, true);
         let mut place = (tuple.netns, tuple.src, tuple.sport);
         let is_full = self.kinds >= most && !self.elsewhere.contains_key(&(id, place));
         if is_full {
-            (id.0, owner) = (OwnerId::BEYOND, OwnerId::others());
+            id.0 = OwnerId::BEYOND;
             place = (tuple.netns, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         }
         let failed = self.elsewhere.entry((id, place)).or_insert_with(|| {
             self.kinds += 1;
-            empty(failure, owner, who)
+            empty(failure, is_full)
         });
         count(failed, failure);
         if is_full { failure.count } else { 0 }
@@ -98,7 +89,7 @@ impl Failures {
             let failed = &one.failed;
             (
                 std::cmp::Reverse(failed.count),
-                failed.owner.tgid,
+                failed.process.tgid,
                 one.netns,
                 one.src,
                 one.sport,
@@ -117,25 +108,23 @@ fn since(failure: &Failure) -> u64 {
     }
 }
 
-fn identity(failure: &Failure, bind: bool) -> (FailureId, Owner) {
+fn identity(failure: &Failure, bind: bool) -> FailureId {
     let first = &failure.first;
     let cause = first.cause.unwrap_or(Cause::Other);
-    let id = (OwnerId::of(&first.owner), first.errno, cause, bind);
-    (id, first.owner)
+    (OwnerId::of(&first.process), first.errno, cause, bind)
 }
 
-fn empty(failure: &Failure, owner: Owner, who: &Arc<Identity>) -> Failed {
+fn empty(failure: &Failure, beyond: bool) -> Failed {
     let first = &failure.first;
     Failed {
-        owner,
-        who: if owner.tgid == 0 {
-            Arc::default()
+        process: if beyond {
+            Process::others()
         } else {
-            Arc::clone(who)
+            Arc::clone(&first.process)
         },
         errno: first.errno,
         cause: first.cause.unwrap_or(Cause::Other),
-        bind: first.kind == crate::event::Kind::BindFailed,
+        bind: first.kind == crate::model::Kind::BindFailed,
         count: 0,
         first_ns: since(failure),
         last_ns: 0,

@@ -12,10 +12,9 @@ changes no holding; only whose a TIME_WAIT is may be learnt from it.
 
 use super::account::WAITS;
 use super::books::{Drift, Feed};
-use super::pool::OwnerId;
 use super::row::Row;
 use super::space::{Change, Phase, Space};
-use crate::event::{Closer, EndReason, Event, Kind, Ownership, TcpState};
+use crate::model::{Closer, EndReason, Event, Kind, OwnerId, Ownership, TcpState};
 
 /// What a connection that our side closes may be in, the likeliest first.
 pub(super) const CLOSED_BY_US: [TcpState; 6] = [
@@ -277,7 +276,7 @@ impl Fold<'_> {
     }
 
     fn count_end(&mut self, closer: Option<Closer>) {
-        let count = |ends: &mut super::pool::Ends| match closer {
+        let count = |ends: &mut crate::model::Ends| match closer {
             Some(Closer::Local) => ends.local += 1,
             Some(Closer::Peer) => ends.peer += 1,
             Some(Closer::Reset) => ends.reset += 1,

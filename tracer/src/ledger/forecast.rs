@@ -8,7 +8,7 @@ added up second by second, as are the TIME_WAITs there are already, which leave
 60 s after they were born; those whose birth nobody saw leave evenly within 60 s.
 */
 
-use super::pool::Forecast;
+use crate::model::Forecast;
 
 /// Nobody plans further than this.
 const HORIZON_S: f64 = 30.0 * 24.0 * 3600.0;
@@ -125,7 +125,7 @@ const SLOWER: u64 = 4;
 const SLOW_NS: u64 = 20_000;
 
 /// The early signs in a pool that holds `used` of `ports`; `search_ns` as
-/// [`Pool::search_ns`](super::pool::Pool::search_ns).
+/// [`Pool::search_ns`](crate::model::Pool::search_ns).
 pub fn warnings(used: u64, ports: Option<u64>, search_ns: Option<(u64, u64)>) -> Vec<Warning> {
     let half = ports
         .filter(|&ports| ports > 0 && used * 2 >= ports)

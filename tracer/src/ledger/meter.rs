@@ -1,6 +1,6 @@
 /*! Fixed rings the ledger measures with: counts by time, levels by time, durations by size. */
 
-use super::pool::Rates;
+use crate::model::Rates;
 
 /// A second in nanoseconds.
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -82,12 +82,18 @@ pub(super) struct Meter {
     tenths: Ring<10, TENTH>,
     seconds: Ring<61, SECOND>,
     peak: u32,
+    /// The most within a tenth of a second since that was last asked for.
+    high: u32,
+    total: u64,
 }
 
 impl Meter {
     /// It happened `count` times at `at_ns`.
     pub(super) fn add(&mut self, at_ns: u64, count: u32) {
-        self.peak = self.peak.max(self.tenths.add(at_ns, count));
+        let tenth = self.tenths.add(at_ns, count);
+        self.peak = self.peak.max(tenth);
+        self.high = self.high.max(tenth);
+        self.total += u64::from(count);
         self.seconds.add(at_ns, count);
     }
 
@@ -115,6 +121,21 @@ impl Meter {
             minute: rate(self.seconds.window(now_ns, 61)),
             peak: f64::from(self.peak) * 10.0,
         }
+    }
+
+    /// How often in all.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The most within any 100 ms since [`lower`](Self::lower).
+    pub(super) fn high(&self) -> u32 {
+        self.high
+    }
+
+    /// Forgets that most.
+    pub(super) fn lower(&mut self) {
+        self.high = 0;
     }
 
     /// Whether nothing happened within the last minute.

@@ -8,19 +8,17 @@ follows pools times owners, never connections.
 mod account;
 mod books;
 mod correct;
-pub mod dump;
 mod failures;
 mod fold;
 pub mod forecast;
 mod meter;
-pub mod pool;
 mod reconcile;
 mod row;
 mod search;
 mod space;
 mod upkeep;
 
-pub use books::{Drift, Evicted, Feed, Ledger, Limits};
+pub use books::{Drift, Feed, Ledger, Limits};
 
 #[cfg(test)]
 mod tests;

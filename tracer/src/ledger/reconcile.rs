@@ -8,13 +8,10 @@ many in that state before, then, for states that no event tells of, to those who
 held something that is not in the list any more; the rest is nobody's.
 */
 
-use std::sync::Arc;
-
 use super::account::waits;
 use super::books::Feed;
-use super::pool::{OwnerId, States};
 use super::row::Row;
-use crate::event::{Owner, TcpState};
+use crate::model::{OwnerId, Process, States, TcpState};
 
 /// The states a connection comes to without an event that tells so, and mostly without a file that
 /// leads to its owner. (CLOSE_WAIT has one; but where sockets have no cookies, before Linux 5.12,
@@ -221,7 +218,7 @@ impl Row {
             account.states = states;
         }
         if left.total() > 0 {
-            let account = self.open_account(OwnerId::UNKNOWN, Owner::default(), &Arc::default());
+            let account = self.open_account(OwnerId::UNKNOWN, &Process::nobody());
             for state in States::ALL {
                 give(&mut account.states, state, left.get(state));
             }

@@ -7,10 +7,11 @@ use foldhash::HashMap;
 use super::account::Account;
 use super::forecast::{self, Outlook};
 use super::meter::{Meter, Ring, SECOND, Sizes, Slope, TENTH, Trend};
-use super::pool::{Capacity, Ends, Failed, Forecast, Foretold, OwnerId, Pool, PoolId, States};
 use super::search::Searches;
-use crate::event::{Cause, Error, Owner, TcpState};
-use crate::host::process::Identity;
+use crate::model::{
+    Capacity, Cause, Ends, Error, Failed, Forecast, Foretold, OwnerId, Pool, PoolId, Process,
+    States, TcpState,
+};
 
 /// From this part of the capacity on a forecast is held to what then happens.
 const QUARTER: f64 = 0.25;
@@ -44,6 +45,8 @@ pub(super) struct Row {
     pub(super) accounts: Vec<(OwnerId, Box<Account>)>,
     pub(super) used: u64,
     pub(super) peak: (u64, u64),
+    /// The most ports held since that was last asked for.
+    high: u64,
     pub(super) opens: Meter,
     pub(super) ends: Ends,
     pub(super) lifetimes: Sizes,
@@ -78,6 +81,7 @@ impl Row {
             accounts: Vec::new(),
             used: 0,
             peak: (0, 0),
+            high: 0,
             opens: Meter::default(),
             ends: Ends::default(),
             lifetimes: Sizes::default(),
@@ -112,14 +116,9 @@ impl Row {
     }
 
     /// The account of `owner`, new where there is none.
-    pub(super) fn open_account(
-        &mut self,
-        id: OwnerId,
-        owner: Owner,
-        who: &Arc<Identity>,
-    ) -> &mut Account {
+    pub(super) fn open_account(&mut self, id: OwnerId, process: &Arc<Process>) -> &mut Account {
         let index = self.find(id).unwrap_or_else(|| {
-            self.accounts.push((id, Box::new(Account::new(owner, who))));
+            self.accounts.push((id, Box::new(Account::new(process))));
             self.accounts.len() - 1
         });
         &mut self.accounts[index].1
@@ -133,6 +132,7 @@ impl Row {
 
     /// Notes the level when it is higher than ever, or all there is.
     pub(super) fn mark(&mut self, at_ns: u64) {
+        self.high = self.high.max(self.used);
         if self.used > self.peak.0 {
             self.peak = (self.used, at_ns);
         }
@@ -383,11 +383,11 @@ impl Row {
             .map(|(_, account)| account.holder(now_ns, since_ns))
             .collect();
         holders.sort_by(|a, b| {
-            let by = |holder: &super::pool::Holder| (holder.states.total(), holder.opened);
-            by(b).cmp(&by(a)).then(a.owner.tgid.cmp(&b.owner.tgid))
+            let by = |holder: &crate::model::Holder| (holder.states.total(), holder.opened);
+            by(b).cmp(&by(a)).then(a.process.tgid.cmp(&b.process.tgid))
         });
         let mut failures: Vec<_> = self.failures.values().cloned().collect();
-        failures.sort_by_key(|failed| (std::cmp::Reverse(failed.count), failed.owner.tgid));
+        failures.sort_by_key(|failed| (std::cmp::Reverse(failed.count), failed.process.tgid));
         let ports = capacity.map(|capacity| capacity.ports());
         Pool {
             id: self.id,
@@ -397,6 +397,7 @@ impl Row {
             holders,
             failures,
             open_rate: self.opens.rates(now_ns, since_ns),
+            opened: self.opens.total(),
             net_rate: self
                 .used_trend
                 .slope(now_ns, 10 * SECOND)
@@ -404,12 +405,20 @@ impl Row {
             ends: self.ends,
             lifetime_ns: self.lifetimes.median_and_p99(),
             search_ns: self.searches.first_and_now(now_ns),
+            searched: self.searches.all(),
+            high: (self.high.max(self.used), self.opens.high()),
             drift: self.drift,
             forecast: ports
                 .filter(|&ports| ports > 0)
                 .map(|ports| self.outlook(now_ns, ports).forecast(now_ns)),
             foretold: self.foretold,
         }
+    }
+
+    /// From now on the highest level and rate are others.
+    pub(super) fn lower(&mut self) {
+        self.high = self.used;
+        self.opens.lower();
     }
 
     /// Early signs of a pool that fills.

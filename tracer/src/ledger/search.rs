@@ -16,6 +16,7 @@ pub(super) struct Searches {
     second: u64,
     now: Mean,
     before: Mean,
+    all: Mean,
 }
 
 impl Searches {
@@ -32,10 +33,16 @@ impl Searches {
             self.second = second;
         }
         let first = (self.first.1 < FIRST).then_some(&mut self.first);
-        for (sum, number) in [Some(&mut self.now), first].into_iter().flatten() {
+        let all = [Some(&mut self.now), Some(&mut self.all), first];
+        for (sum, number) in all.into_iter().flatten() {
             *sum = sum.saturating_add(sum_ns);
             *number += count;
         }
+    }
+
+    /// Time spent in all, ns, and in how many searches.
+    pub(super) fn all(&self) -> (u64, u64) {
+        self.all
     }
 
     /// Mean of the first thousand, and of the last second (of the second before where that is

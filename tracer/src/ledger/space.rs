@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use foldhash::{HashMap, HashSet};
 
 use super::account::WAITS;
-use super::dump::{Dump, Listed, Namespace};
-use super::pool::{Capacity, OwnerId, PoolId};
-use crate::event::TcpState;
+use crate::model::{Capacity, Dump, Listed, Namespace, OwnerId, PoolId, TcpState};
 
 /// Most changes kept of one namespace between two dumps, at 96 bytes each: 6.3 MB. More than the
 /// ring holds by default: a tracer that was stopped while it read a list has them all to fold. With

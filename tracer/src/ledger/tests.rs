@@ -7,14 +7,14 @@ mod properties;
 mod scene;
 
 use scene::{
-    ALL, MS, SECOND, START, WATCH, dump, event, held, ledger, listed, listener, owner, pool,
-    pool_id, tell, unknown,
+    ALL, MS, SECOND, START, WATCH, dump, event, held, ledger, listed, listener, pool, pool_id,
+    process, tell, unknown,
 };
 
-use super::pool::OwnerId;
 use super::{Drift, Feed, Ledger};
-use crate::event::{Closer, Direction, Event, Kind, Ownership, TcpState};
-use crate::host::sysctl::TwReuse;
+use crate::model::{
+    Closer, Direction, Event, Kind, OwnerId, Ownership, Process, TcpState, TwReuse,
+};
 
 #[test]
 fn with_all_events_a_connection_goes_through_its_states() {
@@ -338,11 +338,12 @@ fn a_pool_whose_ports_can_be_reused_is_not_called_dry() {
 
 #[test]
 fn owners_are_those_of_events_and_of_proc_alike() {
-    let mut exact = owner(5);
+    let mut exact = Process::clone(&process(5));
     exact.start_ns += 1_234_567;
-    assert_eq!(OwnerId::of(&exact), OwnerId::of(&owner(5)));
+    assert_eq!(OwnerId::of(&exact), OwnerId::of(&process(5)));
     assert_ne!(OwnerId::of(&exact), OwnerId::UNKNOWN);
     let nobody = Event {
+        process: Process::nobody(),
         ownership: Ownership::Unknown,
         ..event(Kind::TimeWait, START, 5, 32_000, 80)
     };

@@ -3,9 +3,8 @@
 use super::Limits;
 use super::books::Ledger;
 use super::meter::SECOND;
-use super::pool::PoolId;
 use super::space::Space;
-use crate::host::sysctl::TwReuse;
+use crate::model::{PoolId, TwReuse};
 
 impl Ledger {
     /// Lets time pass: what leaves by its age leaves, levels are sampled, forecasts are kept.

@@ -1,254 +1,120 @@
-/*! The running kernel as a [`Source`]: ring buffer records, failure counts turned into steps, counters. */
+/*!
+The running kernel as a [`Source`]: ring buffer records, failure counts turned into steps, lists of
+sockets, counters.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+Everything waits in one place, `Live::wait`; the rest is done at once. Lists of sockets are read
+on a thread of their own.
+*/
+
+mod births;
+mod clock;
+mod dumps;
+mod end;
+mod failures;
+mod kernel;
+pub mod machine;
+pub mod repair;
+pub mod survey;
+pub mod wire;
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use foldhash::HashMap;
-use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{COUNTERS, Counter, FailureCount, FailureKey, Socket, flags};
+use tracer_ebpf::{Counter, flags};
 
-use super::births::Births;
-use super::repair::{self, Survey};
-use super::{About, Batch, Failure, Loss, Lost, Source};
-use crate::event::{Event, Kind, Owner};
-use crate::kernel::hooks::NONE;
-use crate::kernel::probes::{Misses, Probes};
+use self::births::Births;
+use self::dumps::{Dumps, Traced};
+use self::end::Stage;
+use self::failures::Failures;
+pub use self::kernel::Kernel;
+use self::survey::{Answer, Survey};
+use super::{Batch, Flow, Item, Source};
+use crate::host::process::Processes;
+use crate::model::{About, Failure, Kind, Loss, Lost, Process, Task};
 
-/// Shortest time between two reads of the failures map: reading it costs a
-/// system call an entry, and what it holds is not lost by waiting.
-const SHORTEST_GAP: Duration = Duration::from_millis(200);
+/// Time between drains while events come.
+const BUSY: Duration = Duration::from_millis(15);
 
-/// Longest time a failure waits to be reported whose sample found the ring full: others are told of
-/// by a sample, their own or one a moment before.
-const LONGEST_GAP: Duration = Duration::from_secs(10);
+/// Longest time between drains: the kernel wakes for the first event after a pause.
+const IDLE: Duration = Duration::from_secs(1);
 
-/// The attached programs, as far as a stream needs them.
-pub trait Kernel {
-    /// The ring buffer's descriptor: readable when the kernel side forced a wake-up.
-    fn ring(&self) -> BorrowedFd<'_>;
+/// Time between two looks at the loss counters, ns.
+const LOSS_EVERY_NS: u64 = 1_000_000_000;
 
-    /// Hands every record the ring buffer holds to `each`.
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8]));
+/// The same while no event comes, which is when nothing can be lost but what nobody asked for.
+const LOSS_IDLE_NS: u64 = 10_000_000_000;
 
-    /// What the kernel side had to say in words since the last call.
-    fn surprises(&mut self) -> Vec<String>;
-
-    /// The failures map as it is: absolute counts.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>>;
-
-    /// Sum over all processors, by [`Counter`].
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    fn counters(&mut self) -> anyhow::Result<[u64; COUNTERS as usize]>;
-
-    /// Runs of programs the kernel skipped.
-    fn misses(&self) -> Misses;
-
-    /// Hands each connection whose end no program has seen yet to `each`, with its key.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    fn unfinished(&self, each: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()>;
-
-    /// One such connection, if it still has seen no end.
-    fn unfinished_one(&self, key: u64) -> Option<Socket>;
-
-    /// Detaches the programs; the maps stay readable. Doing it again does nothing.
-    ///
-    /// # Errors
-    /// When a program cannot be detached.
-    fn detach(&mut self) -> anyhow::Result<()>;
-}
-
-impl Kernel for Probes {
-    fn ring(&self) -> BorrowedFd<'_> {
-        self.as_fd()
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) {
-        self.drain(each);
-    }
-
-    fn surprises(&mut self) -> Vec<String> {
-        self.surprises()
-    }
-
-    fn unfinished(&self, each: &mut dyn FnMut(u64, &Socket)) -> anyhow::Result<()> {
-        Ok(self.unfinished(each)?)
-    }
-
-    fn unfinished_one(&self, key: u64) -> Option<Socket> {
-        self.unfinished_one(key)
-    }
-
-    fn failures(&mut self) -> anyhow::Result<Vec<(FailureKey, FailureCount)>> {
-        Ok(Probes::failures(self)?)
-    }
-
-    fn counters(&mut self) -> anyhow::Result<[u64; COUNTERS as usize]> {
-        Ok(Probes::counters(self)?)
-    }
-
-    fn misses(&self) -> Misses {
-        self.misses()
-    }
-
-    fn detach(&mut self) -> anyhow::Result<()> {
-        Ok(Probes::detach(self)?)
+impl wire::Resolve for Processes {
+    fn resolve(&mut self, task: &Task) -> std::sync::Arc<Process> {
+        Self::resolve(self, task)
     }
 }
+
+/// Most records of the ring in one round. Whose they are is looked up on the way, in /proc where a
+/// process is new: a storm of new ones would else keep a round from ending.
+const ROUND: usize = 65_536;
 
 /// The running kernel.
 pub struct Live<K: Kernel> {
     wake: Option<AsyncFd<OwnedFd>>,
     kernel: K,
     about: About,
-    counted: HashMap<FailureKey, (u64, u64)>,
-    sampled: bool,
-    failures_read: Option<Instant>,
+    people: Processes,
+    dumps: Dumps,
+    failures: Failures,
     undecodable: u64,
     unseen: u64,
     births: Option<Births>,
-    survey: Survey,
+    stage: Stage,
+    hurried: bool,
+    /// An answer that came while the ring had more than one round takes.
+    pending: Option<Answer>,
+    /// How long to wait before the next drain.
+    rest: Duration,
+    /// When the loss counters were last looked at, ns, and whether any event came since.
+    looked_ns: u64,
+    stirred: bool,
 }
 
 impl<K: Kernel> Live<K> {
-    /// A source out of attached programs.
+    /// A source out of attached programs, with lists of the sockets of these namespaces, or of all.
     ///
-    /// `about.clock_offset_ns` is measured here; `survey` lists the sockets of a namespace.
-    pub fn new(kernel: K, mut about: About, survey: Survey) -> Self {
-        about.clock_offset_ns = clock_offset();
-        // Where no end comes, nothing would ever forget a birth.
-        let ends = about.backend.get("time_wait_end");
-        let births = (ends.map(String::as_str) != Some(NONE)).then(Births::default);
+    /// `about.clock_offset_ns` is measured here.
+    pub fn new(kernel: K, mut about: About, survey: Survey, namespaces: Vec<u32>) -> Self {
+        about.clock_offset_ns = clock::offset_ns();
         Self {
             wake: None,
             kernel,
-            about,
-            counted: HashMap::default(),
-            sampled: false,
-            failures_read: None,
+            people: Processes::new(),
+            dumps: Dumps::new(survey, namespaces),
+            failures: Failures::default(),
             undecodable: 0,
             unseen: 0,
-            births,
-            survey,
+            // Where no end comes, nothing would ever forget a birth.
+            births: about.ends.then(Births::default),
+            about,
+            stage: Stage::Running,
+            hurried: false,
+            pending: None,
+            rest: Duration::ZERO,
+            looked_ns: 0,
+            stirred: false,
         }
     }
 
-    fn drain_ring(&mut self, batch: &mut Batch) {
-        let before = batch.malformed;
-        let Self {
-            kernel,
-            sampled,
-            births,
-            ..
-        } = self;
-        kernel.drain(&mut |record| match Event::decode(record) {
-            Ok(mut event) if !event.kind.is_failure() => {
-                match (event.kind, &mut *births) {
-                    (Kind::TimeWait, Some(births)) => births.remember(&event),
-                    (Kind::TimeWaitEnd, Some(births)) => births.complete(&mut event),
-                    _ => {}
-                }
-                batch.events.push(event);
-            }
-            Ok(event) if event.sample => *sampled = true,
-            Ok(event) => batch.failures.push(Failure::single(event)),
-            Err(malformed) => {
-                log::debug!("{malformed}");
-                batch.malformed += 1;
-            }
-        });
-        batch.surprises.extend(kernel.surprises());
-        self.undecodable += batch.malformed - before;
-    }
-
-    /// Reports the TIME_WAITs whose birth no program saw, and counts other ends that none saw.
-    fn repair(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        let mut unfinished = repair::Unfinished::default();
-        self.kernel
-            .unfinished(&mut |key, socket| unfinished.add(key, socket))
-            .context("cannot read the sockets map")?;
-        let now_ns = self.now_ns();
-        let found = repair::look(unfinished, now_ns, self.survey, |key| {
-            self.kernel.unfinished_one(key)
-        });
-        self.unseen += found.unseen;
-        for wire in &found.births {
-            match Event::from_wire(wire) {
-                Ok(event) => batch.events.push(event),
-                Err(malformed) => {
-                    log::debug!("{malformed}");
-                    self.undecodable += 1;
-                }
-            }
+    /// Waits for a wake-up of the ring buffer or an answer of the survey, at most as long as there
+    /// is nothing else to do.
+    async fn wait(&mut self, at_most: Duration) -> anyhow::Result<Option<Answer>> {
+        let mut rest = self.rest.min(at_most);
+        if self.stage.is_running() && !self.dumps.expects() {
+            rest = rest.min(self.dumps.due_in().max(BUSY));
         }
-        Ok(())
-    }
-
-    fn drain_failures(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.failures_read = Some(Instant::now());
-        let before = batch.failures.len();
-        let failures = self
-            .kernel
-            .failures()
-            .context("cannot read the failures map")?;
-        for (key, now) in failures {
-            let (count, search) = match self.counted.get(&key) {
-                // A smaller count is another entry, made after the first was removed.
-                Some(&(count, search)) if count <= now.count => (count, search),
-                _ => (0, 0),
-            };
-            if now.count == count {
-                continue;
-            }
-            match Event::from_wire(&now.first) {
-                Ok(first) => batch.failures.push(Failure {
-                    count: now.count - count,
-                    last_ns: now.last_ns,
-                    search_sum_ns: now.search_sum_ns.saturating_sub(search),
-                    first,
-                    fresh: count == 0,
-                }),
-                Err(malformed) => {
-                    log::debug!("{malformed}");
-                    batch.malformed += now.count - count;
-                    self.undecodable += now.count - count;
-                }
-            }
-            self.counted.insert(key, (now.count, now.search_sum_ns));
+        if rest.is_zero() {
+            return Ok(None);
         }
-        // Samples are rate-limited: where some failed, more may follow without one.
-        self.sampled = batch.failures.len() > before;
-        Ok(())
-    }
-}
-
-impl<K: Kernel> Source for Live<K> {
-    fn drain(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.drain_ring(batch);
-        let due = self.failures_read.is_none_or(|read| {
-            let gap = if self.sampled {
-                SHORTEST_GAP
-            } else {
-                LONGEST_GAP
-            };
-            read.elapsed() >= gap
-        });
-        if due {
-            self.drain_failures(batch)?;
-        }
-        Ok(())
-    }
-
-    async fn ready(&mut self, at_most: Duration) -> anyhow::Result<()> {
         let wake = match &mut self.wake {
             Some(wake) => wake,
             // Here and not in `new`: it must be inside a runtime.
@@ -262,22 +128,87 @@ impl<K: Kernel> Source for Live<K> {
                 none.insert(wake.context("cannot wait for the ring buffer")?)
             }
         };
-        // The other outcome is that the time passed.
-        if let Ok(guard) = tokio::time::timeout(at_most, wake.readable()).await {
-            guard
-                .context("cannot wait for the ring buffer")?
-                .clear_ready();
+        tokio::select! {
+            biased;
+            answer = self.dumps.answer() => return Ok(Some(answer)),
+            ready = wake.readable() => {
+                ready.context("cannot wait for the ring buffer")?.clear_ready();
+            }
+            () = tokio::time::sleep(rest) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn finish(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.repair(batch)?;
-        self.kernel
-            .detach()
-            .context("cannot detach the programs; they end with this process")?;
-        self.drain_ring(batch);
-        self.drain_failures(batch)
+    /// Everything there is now. An answer is of a time before it came: what happened until then is
+    /// in the ring, and comes before it.
+    fn round(&mut self, answer: Option<Answer>, batch: &mut Batch) -> anyhow::Result<()> {
+        let (before, malformed) = (batch.items.len(), self.undecodable);
+        self.pending = answer.or(self.pending.take());
+        let is_empty = self.drain_ring(batch);
+        if self.failures.is_due() {
+            self.drain_failures(batch)?;
+        }
+        let is_busy = batch.items.len() > before || self.undecodable > malformed;
+        self.stirred |= is_busy;
+        self.rest = if is_busy {
+            BUSY
+        } else {
+            IDLE.min(self.rest.max(BUSY) * 2)
+        };
+        if !is_empty {
+            // What is left in the ring may be older than the answer.
+            self.rest = Duration::ZERO;
+            return Ok(());
+        }
+        let now_ns = clock::now_ns();
+        match self.pending.take() {
+            Some(Answer::Dumps(reading)) => {
+                let (kernel, people) = (&self.kernel, &mut self.people);
+                let traced = || traced(kernel, people);
+                self.dumps.book(reading, now_ns, traced, batch)?;
+            }
+            Some(Answer::Sockets(list)) => self.repair(list, batch),
+            None => {}
+        }
+        self.advance(now_ns, batch)
+    }
+
+    /// Takes what the ring holds, but no more than one round may take, and says whether that was all.
+    fn drain_ring(&mut self, batch: &mut Batch) -> bool {
+        let Self {
+            kernel,
+            people,
+            failures,
+            births,
+            undecodable,
+            ..
+        } = self;
+        let is_empty = kernel.drain(ROUND, &mut |record| match wire::decode(record, people) {
+            Ok(mut event) if !event.kind.is_failure() => {
+                match (event.kind, &mut *births) {
+                    (Kind::TimeWait, Some(births)) => births.remember(&event),
+                    (Kind::TimeWaitEnd, Some(births)) => births.complete(&mut event),
+                    _ => {}
+                }
+                batch.push(Item::Event(event));
+            }
+            Ok(event) if event.sample => failures.sampled = true,
+            Ok(event) => batch.push(Item::Failures(Box::new(Failure::single(event)))),
+            Err(malformed) => {
+                log::debug!("{malformed}");
+                *undecodable += 1;
+            }
+        });
+        batch
+            .items
+            .extend(kernel.surprises().into_iter().map(Item::Notice));
+        is_empty
+    }
+
+    fn drain_failures(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
+        let Self { kernel, people, .. } = self;
+        self.undecodable += self.failures.drain(kernel, people, batch)?;
+        Ok(())
     }
 
     fn loss(&mut self) -> anyhow::Result<Loss> {
@@ -305,42 +236,60 @@ impl<K: Kernel> Source for Live<K> {
             failures_full: counter(Counter::FailuresFull),
         })
     }
+}
 
-    fn owners(&mut self, each: &mut dyn FnMut(u64, Owner)) -> anyhow::Result<()> {
-        self.kernel
-            .unfinished(&mut |_, socket| {
-                if socket.cookie != 0 && socket.flags & flags::OWNER_UNKNOWN == 0 {
-                    each(socket.cookie, Event::owner_from_wire(&socket.owner));
-                }
-            })
-            .context("cannot read the sockets map")
-    }
-
+impl<K: Kernel> Source for Live<K> {
     fn about(&self) -> &About {
         &self.about
     }
 
-    fn now_ns(&self) -> u64 {
-        u64::try_from(clock_ns(ClockId::CLOCK_MONOTONIC)).unwrap_or(0)
+    async fn next(&mut self, batch: &mut Batch, at_most: Duration) -> anyhow::Result<Flow> {
+        let answer = self.wait(at_most).await?;
+        self.round(answer, batch)?;
+        let now_ns = clock::now_ns();
+        let gap_ns = if self.stirred {
+            LOSS_EVERY_NS
+        } else {
+            LOSS_IDLE_NS
+        };
+        if self.stage.is_over() || now_ns >= self.looked_ns + gap_ns {
+            (self.looked_ns, self.stirred) = (now_ns, false);
+            batch.push(Item::Loss(Box::new(self.loss()?)));
+        }
+        batch.push(Item::Clock {
+            now_ns,
+            expects_dump: self.dumps.expects(),
+        });
+        Ok(if self.stage.is_over() {
+            Flow::Ended
+        } else {
+            Flow::More
+        })
+    }
+
+    fn stop(&mut self) {
+        self.rest = Duration::ZERO;
+        if self.stage.is_running() {
+            self.stage = Stage::settle();
+        } else {
+            self.hurried = true;
+        }
     }
 }
 
-/// Realtime minus monotonic, ns: of a few tries the one that was interrupted least.
-fn clock_offset() -> i64 {
-    (0..5)
-        .map(|_| {
-            let before = clock_ns(ClockId::CLOCK_MONOTONIC);
-            let real = clock_ns(ClockId::CLOCK_REALTIME);
-            let after = clock_ns(ClockId::CLOCK_MONOTONIC);
-            (after - before, real - (before + (after - before) / 2))
+/// The owners of the connections under way, as the programs know them: by cookie, where sockets have
+/// cookies that programs know (Linux 5.12).
+fn traced(kernel: &impl Kernel, people: &mut Processes) -> anyhow::Result<Traced> {
+    let mut traced = Traced::default();
+    kernel
+        .unfinished(&mut |_, socket| {
+            if socket.cookie != 0 && socket.flags & flags::OWNER_UNKNOWN == 0 {
+                let process = people.resolve(&wire::task(&socket.owner));
+                traced.insert(socket.cookie, process);
+            }
         })
-        .min()
-        .map_or(0, |(_, offset)| offset)
-}
-
-fn clock_ns(clock: ClockId) -> i64 {
-    let time = clock_gettime(clock).expect("both clocks exist on every Linux");
-    time.tv_sec() * 1_000_000_000 + time.tv_nsec()
+        .context("cannot read the sockets map")?;
+    Ok(traced)
 }
 
 #[cfg(test)]

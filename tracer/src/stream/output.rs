@@ -1,6 +1,6 @@
 /*!
 Standard output on a thread of its own, behind a bounded queue: a slow terminal
-never holds up the reader, and what does not fit is counted, line by line.
+never holds up the reader, and what does not fit is counted, piece by piece.
 */
 
 use std::fs::File;
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::watch;
+
+use crate::view::Frames;
 
 /// How often an idle writer looks whether its reader is gone.
 const GONE_CHECK: Duration = Duration::from_secs(1);
@@ -25,6 +27,12 @@ struct Queue {
     under_way: usize,
     lost: u64,
     ended: bool,
+}
+
+impl Queue {
+    fn waiting(&self) -> usize {
+        self.pending.len() + self.under_way
+    }
 }
 
 struct Shared {
@@ -90,44 +98,33 @@ impl Output {
         })
     }
 
-    /// Queues whole lines; those that do not fit are lost and counted.
-    pub fn send(&self, lines: &[u8]) {
-        let mut queue = self.shared.lock();
-        let room = self
-            .limit
-            .saturating_sub(queue.pending.len() + queue.under_way);
-        let fits = if lines.len() <= room {
-            lines.len()
-        } else {
-            let end = lines[..room].iter().rposition(|&byte| byte == b'\n');
-            end.map_or(0, |end| end + 1)
-        };
-        queue.pending.extend_from_slice(&lines[..fits]);
-        let newlines = lines[fits..].iter().filter(|&&byte| byte == b'\n');
-        queue.lost += u64::try_from(newlines.count()).unwrap_or(u64::MAX);
-        drop(queue);
-        self.shared.more.notify_one();
-    }
-
-    /// Queues lines if they fit, and says whether they did; nothing is counted.
-    pub fn offer(&self, lines: &[u8]) -> bool {
-        let mut queue = self.shared.lock();
-        let fits = queue.pending.len() + queue.under_way + lines.len() <= self.limit;
-        if fits {
-            queue.pending.extend_from_slice(lines);
+    /// Takes the pieces out of `frames` and queues them; those that do not fit are lost and counted.
+    pub fn send(&self, frames: &mut Frames) {
+        if frames.is_empty() {
+            return;
         }
+        let mut queue = self.shared.lock();
+        let room = self.limit.saturating_sub(queue.waiting());
+        let (bytes, lost) = frames.fitting(room);
+        queue.pending.extend_from_slice(bytes);
+        queue.lost += lost as u64;
         drop(queue);
         self.shared.more.notify_one();
-        fits
+        frames.clear();
     }
 
-    /// Queues lines whether they fit or not: for the few that must come.
-    pub fn insist(&self, lines: &[u8]) {
-        self.shared.lock().pending.extend_from_slice(lines);
+    /// Bytes there surely is room for: nobody else queues.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.shared.lock().waiting())
+    }
+
+    /// Queues bytes whether they fit or not: for the few that must come.
+    pub fn insist(&self, bytes: &[u8]) {
+        self.shared.lock().pending.extend_from_slice(bytes);
         self.shared.more.notify_one();
     }
 
-    /// Lines lost so far.
+    /// Pieces lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lock().lost
     }
@@ -207,6 +204,19 @@ mod tests {
     use std::time::Duration;
 
     use super::Output;
+    use crate::view::Frames;
+
+    fn frames(lines: &[u8]) -> Frames {
+        let mut frames = Frames::default();
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(line);
+                Ok(())
+            };
+            frames.add(write).unwrap();
+        }
+        frames
+    }
 
     const LINE: &[u8] = b"0123456789abcde\n";
 
@@ -221,7 +231,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let output = Output::start(writer, 1 << 20).unwrap();
         for number in 0..1000 {
-            output.send(format!("{number}\n").as_bytes());
+            output.send(&mut frames(format!("{number}\n").as_bytes()));
         }
         soon(output.finish()).await.unwrap();
         let mut text = String::new();
@@ -238,11 +248,11 @@ mod tests {
         let output = Output::start(writer, 16 << 10).unwrap();
         let sent = 16_384;
         for _ in 0..sent / 64 {
-            output.send(&LINE.repeat(64));
+            output.send(&mut frames(&LINE.repeat(64)));
         }
         assert!(output.lost() > 0);
         // More than the queue holds at its emptiest.
-        assert!(!output.offer(&LINE.repeat(1025)));
+        assert!(output.room() < LINE.repeat(1025).len());
         output.insist(b"the end\n");
         let reading = std::thread::spawn(move || {
             let mut text = String::new();
@@ -270,7 +280,7 @@ mod tests {
     async fn a_full_disk_is_an_error() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = Output::start(full, 1 << 20).unwrap();
-        output.send(LINE);
+        output.send(&mut frames(LINE));
         soon(output.gone()).await;
         let error = soon(output.finish()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::kernel::preflight::{Report, Status};
+use crate::model::{Report, Status};
 
 /// How the table is drawn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,7 +168,7 @@ fn wrapped(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::preflight::Check;
+    use crate::model::{Check, Report, Status};
 
     fn check(name: &str, status: Status, fix: Option<&str>) -> Check {
         Check {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::text::columns::{endpoint, grouped};
-use crate::ledger::pool::PoolId;
+use crate::model::PoolId;
 
 /// A pool above the level it is to drain to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Draining;
-    use crate::ledger::pool::PoolId;
+    use crate::model::PoolId;
 
     #[test]
     fn says_what_is_held_and_until_when() {

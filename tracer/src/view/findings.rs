@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-
-use tracer_ebpf::tcp_state;
+use std::sync::Arc;
 
 use super::escape;
 use crate::diagnosis::{Kind, Verdict};
-use crate::event::{Cause, Error, Owner, TcpState};
+use crate::model::{Cause, Error, Process, TcpState};
 
 /// Columns of a line.
 const WIDTH: usize = 80;
@@ -16,14 +15,14 @@ const WIDTH: usize = 80;
 /// Columns before what a line says.
 const INDENT: usize = 15;
 
-/// Sockets by state ([`tcp_state`]).
-pub type Holdings = BTreeMap<u8, usize>;
+/// Sockets by state.
+pub type Holdings = BTreeMap<TcpState, usize>;
 
 /// What was traced, beside what is known without tracing.
 #[derive(Clone, Debug)]
 pub struct Findings {
     /// The process with the most failures, as traced.
-    pub culprit: Owner,
+    pub culprit: Arc<Process>,
     /// Where from, as traced.
     pub src: IpAddr,
     /// Where to, as traced; `None` for a bind(), which is for any destination.
@@ -59,7 +58,7 @@ impl Findings {
     /// What the trace has otherwise than the client and the kernel; nothing when all agree.
     pub fn disagreements(&self) -> Vec<String> {
         let failed: u64 = self.failures.values().sum();
-        let waiting = self.holding(tcp_state::TIME_WAIT);
+        let waiting = self.holding(TcpState::TimeWait);
         let mut list = Vec::new();
         if self.culprit.tgid != self.client {
             list.push(format!("the client is process {}", self.client));
@@ -84,7 +83,7 @@ impl Findings {
             list.push(format!("the diagnosis is {diagnosed}, not {right}"));
         }
         let blamed = self.verdict.as_ref().and_then(|it| it.culprits.first());
-        let blamed = blamed.map_or(0, |holder| holder.owner.tgid);
+        let blamed = blamed.map_or(0, |holder| holder.process.tgid);
         if blamed != self.client {
             list.push(format!("the diagnosis names process {blamed} first"));
         }
@@ -94,7 +93,7 @@ impl Findings {
         list
     }
 
-    fn holding(&self, state: u8) -> u64 {
+    fn holding(&self, state: TcpState) -> u64 {
         self.holdings.get(&state).copied().unwrap_or_default() as u64
     }
 
@@ -177,19 +176,11 @@ fn lines(out: &mut impl Write, label: &str, sentence: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn name(state: u8) -> &'static str {
-    let state = match state {
-        tcp_state::ESTABLISHED => TcpState::Established,
-        tcp_state::SYN_SENT => TcpState::SynSent,
-        tcp_state::FIN_WAIT1 => TcpState::FinWait1,
-        tcp_state::FIN_WAIT2 => TcpState::FinWait2,
-        tcp_state::TIME_WAIT => TcpState::TimeWait,
-        tcp_state::CLOSE_WAIT => TcpState::CloseWait,
-        tcp_state::LAST_ACK => TcpState::LastAck,
-        tcp_state::CLOSING => TcpState::Closing,
-        _ => return "other",
-    };
-    state.name()
+fn name(state: TcpState) -> &'static str {
+    match state {
+        TcpState::SynRecv | TcpState::Close | TcpState::Listen => "other",
+        state => state.name(),
+    }
 }
 
 fn grouped(number: u64) -> String {
@@ -199,25 +190,24 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use tracer_ebpf::tcp_state;
+    use std::sync::Arc;
 
     use super::Findings;
     use crate::diagnosis::Kind;
-    use crate::event::{Cause, Error, Owner, TaskName};
-    use crate::view::sample::churn;
+    use crate::model::{Cause, Error, Process, TaskName, TcpState};
+    use crate::view::sample::{churn, holder};
 
     fn findings() -> Findings {
         let mut comm = [0; 16];
         comm[..12].copy_from_slice(b"churning-app");
         let mut verdict = churn();
-        verdict.culprits[0].owner.tgid = 4242;
+        verdict.culprits[0].process = holder(4242, b"web", &[]).process;
         Findings {
-            culprit: Owner {
+            culprit: Arc::new(Process {
                 tgid: 4242,
                 comm: TaskName::new(comm),
-                ..Owner::default()
-            },
+                ..Process::default()
+            }),
             src: "2001:db8::1".parse().unwrap(),
             destination: Some("[2001:db8::2]:5432".parse().unwrap()),
             fullest: None,
@@ -225,7 +215,7 @@ mod tests {
             time_waits: 1000,
             lost: 0,
             capacity: 1000,
-            holdings: BTreeMap::from([(tcp_state::TIME_WAIT, 1000)]),
+            holdings: BTreeMap::from([(TcpState::TimeWait, 1000)]),
             client: 4242,
             counted: 50,
             verdict: Some(verdict),

@@ -6,8 +6,8 @@ mod quick;
 mod socket;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 
 use foldhash::HashSet;
 use serde::Serialize;
@@ -18,14 +18,10 @@ use self::quick::Quick;
 use self::socket::{Line, Names};
 use self::verdict::VerdictLine;
 use super::news::News;
-use super::{Summary, View};
+use super::{Frames, Judging, View};
 use crate::diagnosis::Verdict;
-use crate::event::{Event, Kind};
-use crate::host::process::Identity;
-use crate::ledger::pool::{Pool, PoolId};
-use crate::source::{About, Failure, Loss, Lost};
-use crate::stream::books::Shortfall;
-use crate::stream::tally::Totals;
+use crate::model::{About, Event, Failure, Kind, Lost, Pool, PoolId, Shortfall};
+use crate::state::{State, Totals};
 
 const SCHEMA: u32 = 1;
 
@@ -39,9 +35,14 @@ const POOL_EVERY_NS: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct Json {
     clock_offset_ns: i64,
+    judging: Judging,
     quick: Quick,
     news: News,
     next_pools_ns: u64,
+    /// The judgement that was looked at last.
+    seen: u64,
+    /// What was lost when that was said last; `None` while no stream is shown.
+    told: Option<Lost>,
 }
 
 impl Json {
@@ -49,25 +50,83 @@ impl Json {
     pub fn new(about: &About) -> Self {
         Self {
             clock_offset_ns: about.clock_offset_ns,
+            judging: Judging::default(),
             quick: Quick::default(),
             news: News::new(VERDICT_GAP_NS),
             next_pools_ns: 0,
+            seen: 0,
+            told: None,
         }
     }
 
-    /// Writes a `pool` line for each, as they stand at `now_ns` (`CLOCK_MONOTONIC`).
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn pools<'a>(
+    /// The same with pools and verdicts at other times.
+    #[must_use]
+    pub fn judging(self, judging: Judging) -> Self {
+        Self { judging, ..self }
+    }
+
+    /// A `pool` line for each.
+    fn pools<'a>(
         &self,
         pools: impl IntoIterator<Item = &'a Pool>,
         now_ns: u64,
-        out: &mut Vec<u8>,
+        out: &mut Frames,
     ) -> io::Result<()> {
         pools
             .into_iter()
-            .try_for_each(|pool| line::write(&PoolLine::of(pool, now_ns, self), out))
+            .try_for_each(|pool| out.add(|out| line::write(&PoolLine::of(pool, now_ns, self), out)))
+    }
+
+    fn verdict(&self, verdict: &Verdict, now_ns: u64, out: &mut Frames) -> io::Result<()> {
+        out.add(|out| line::write(&VerdictLine::of(verdict, now_ns, self), out))
+    }
+
+    /// `verdict` lines when one is news, `pool` lines of their pools every 10 s, where they are of
+    /// one pool.
+    fn news(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        let now_ns = state.now_ns;
+        for verdict in self.news.of(&state.verdicts, now_ns) {
+            self.verdict(verdict, now_ns, out)?;
+        }
+        if now_ns < self.next_pools_ns || state.verdicts.is_empty() {
+            return Ok(());
+        }
+        self.next_pools_ns = now_ns.saturating_add(POOL_EVERY_NS);
+        let judged: HashSet<PoolId> = state.verdicts.iter().map(|verdict| verdict.pool).collect();
+        let judged = state.pools.iter().filter(|pool| judged.contains(&pool.id));
+        self.pools(judged, now_ns, out)
+    }
+
+    fn loss(&self, state: &State, out: &mut Vec<u8>) -> io::Result<()> {
+        let line = LossLine {
+            schema: SCHEMA,
+            r#type: "loss",
+            ts: self.time(state.now_ns),
+            lost: state.losses.lost,
+        };
+        line::write(&line, out)
+    }
+
+    fn last(&self, state: &State, out: &mut Vec<u8>) -> io::Result<()> {
+        let loss = &state.losses;
+        let line = SummaryLine {
+            schema: SCHEMA,
+            r#type: "summary",
+            ts: self.time(state.now_ns),
+            duration_ns: state.duration_ns(),
+            events: state.totals.totals(),
+            lost: loss.lost,
+            recursion: Recursion {
+                skipped: loss.recursion_skipped,
+                rescued: loss.recursion_rescued,
+            },
+            samples_skipped: loss.samples_skipped,
+            failures_full: loss.failures_full,
+            shortfall: state.shortfall,
+            kernel: &state.about.kernel,
+            backend: &state.about.backend,
+        };
+        line::write(&line, out)
     }
 
     fn time(&self, monotonic_ns: u64) -> Time {
@@ -76,20 +135,15 @@ impl Json {
 }
 
 impl View for Json {
-    fn event(&mut self, event: &Event, who: &Arc<Identity>, out: &mut Vec<u8>) -> io::Result<()> {
+    fn event(&mut self, event: &Event, out: &mut Frames) -> io::Result<()> {
         let time = self.time(event.ts_ns);
-        self.quick.event(event, &time, who, out)
+        out.add(|out| self.quick.event(event, &time, out))
     }
 
-    fn failure(
-        &mut self,
-        failure: &Failure,
-        who: &Arc<Identity>,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn failure(&mut self, failure: &Failure, out: &mut Frames) -> io::Result<()> {
         let first = &failure.first;
-        let names = Names::of(&first.owner);
-        let mut line = Line::of(first, self.time(failure.last_ns), who, &names);
+        let names = Names::of(&first.process);
+        let mut line = Line::of(first, self.time(failure.last_ns), &names);
         line.count = Some(failure.count);
         let search_ns = failure.search_sum_ns.checked_div(failure.count);
         line.search_ns = search_ns.filter(|&mean| mean != 0);
@@ -98,76 +152,40 @@ impl View for Json {
             line.cookie = None;
             line.sport = line.sport.filter(|_| first.kind == Kind::BindFailed);
         }
-        line::write(&line, out)
+        out.add(|out| line::write(&line, out))
     }
 
-    fn tick(&mut self, _now_ns: u64, _out: &mut Vec<u8>) -> io::Result<()> {
+    fn look(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        if state.judgements != self.seen && self.judging == Judging::Stream {
+            self.seen = state.judgements;
+            self.news(state, out)?;
+        }
+        let told = self.told.get_or_insert_default();
+        let lost = state.losses.lost;
+        // Where there is no room for it, it is said again later.
+        if lost.total() > told.total() && out.add_if_room(|out| self.loss(state, out))? {
+            self.told = Some(lost);
+        }
         Ok(())
     }
 
-    fn loss(&mut self, now_ns: u64, loss: &Loss, out: &mut Vec<u8>) -> io::Result<()> {
-        let line = LossLine {
-            schema: SCHEMA,
-            r#type: "loss",
-            ts: self.time(now_ns),
-            lost: loss.lost,
-        };
-        line::write(&line, out)
-    }
-
-    /// `verdict` lines when one is news, `pool` lines of their pools every 10 s, where
-    /// they are of one pool; at the end all verdicts and all pools.
-    fn verdicts(
-        &mut self,
-        now_ns: u64,
-        pools: &[Pool],
-        verdicts: &[Verdict],
-        last: bool,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        let due = if last {
-            verdicts.iter().collect()
-        } else {
-            self.news.of(verdicts, now_ns)
-        };
-        for verdict in due {
-            line::write(&VerdictLine::of(verdict, now_ns, self), out)?;
+    fn end(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        let now_ns = state.now_ns;
+        if self.judging != Judging::Never {
+            for verdict in &state.verdicts {
+                self.verdict(verdict, now_ns, out)?;
+            }
+            self.pools(&state.pools, now_ns, out)?;
         }
-        if last {
-            return self.pools(pools, now_ns, out);
-        }
-        if now_ns < self.next_pools_ns || verdicts.is_empty() {
-            return Ok(());
-        }
-        self.next_pools_ns = now_ns.saturating_add(POOL_EVERY_NS);
-        let judged: HashSet<PoolId> = verdicts.iter().map(|verdict| verdict.pool).collect();
-        let judged = pools.iter().filter(|pool| judged.contains(&pool.id));
-        self.pools(judged, now_ns, out)
-    }
-
-    fn finish(&mut self, _out: &mut Vec<u8>) -> io::Result<()> {
         Ok(())
     }
 
-    fn summary(&mut self, summary: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
-        let loss = &summary.loss;
-        let line = SummaryLine {
-            schema: SCHEMA,
-            r#type: "summary",
-            ts: self.time(summary.end_ns),
-            duration_ns: summary.duration_ns,
-            events: summary.totals,
-            lost: loss.lost,
-            recursion: Recursion {
-                skipped: loss.recursion_skipped,
-                rescued: loss.recursion_rescued,
-            },
-            samples_skipped: loss.samples_skipped,
-            failures_full: loss.failures_full,
-            shortfall: summary.shortfall,
-            about: &summary.about,
-        };
-        line::write(&line, out)
+    fn summary(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        let lost = state.losses.lost.total();
+        if self.told.is_some_and(|told| lost > told.total()) {
+            out.add(|out| self.loss(state, out))?;
+        }
+        out.add(|out| self.last(state, out))
     }
 }
 
@@ -192,8 +210,8 @@ struct SummaryLine<'a> {
     failures_full: u64,
     #[serde(flatten)]
     shortfall: Shortfall,
-    #[serde(flatten)]
-    about: &'a About,
+    kernel: &'a str,
+    backend: &'a BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]

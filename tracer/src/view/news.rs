@@ -18,7 +18,7 @@ use foldhash::HashMap;
 
 use super::words::dry_in_s;
 use crate::diagnosis::{Kind, Urgency, Verdict};
-use crate::ledger::pool::PoolId;
+use crate::model::PoolId;
 
 /// How long a verdict may be gone and still be the same one.
 const GONE_NS: u64 = 60_000_000_000;

@@ -7,7 +7,7 @@ use super::text::columns::{Keep, endpoint, grouped};
 use super::verdict::{more, used};
 use super::words::{dry_in_s, percent, place, process, rate, seconds, states};
 use super::{Page, escape};
-use crate::ledger::pool::Pool;
+use crate::model::Pool;
 
 /// Columns from which on the states have one of their own; else they are below their pool.
 const WIDE: usize = 140;
@@ -103,7 +103,7 @@ fn row(pool: &Pool, now_ns: u64) -> [String; 6] {
     let capacity = pool.capacity.map_or(0, |capacity| capacity.ports());
     let holder = pool.holders.first().map_or_else(String::new, |holder| {
         let ports = grouped(holder.states.total());
-        format!("{ports} {}", process(&holder.owner))
+        format!("{ports} {}", process(&holder.process))
     });
     let forecast = pool.forecast.as_ref();
     let dry = match forecast.and_then(|forecast| dry_in_s(forecast, now_ns)) {

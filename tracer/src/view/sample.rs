@@ -4,12 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::diagnosis::{Count, Effect, Kind, Level, Myth, Remedy, Urgency, Verdict};
-use crate::event::sample::task;
-use crate::event::{Cause, Error, Owner, TcpState};
-use crate::host::cgroup::Runtime;
-use crate::host::process::Identity;
-use crate::ledger::pool::{
-    Capacity, Ends, Failed, Forecast, Foretold, Holder, Pool, PoolId, Rates, States,
+use crate::model::sample::task;
+use crate::model::{
+    Capacity, Cause, Ends, Error, Failed, Forecast, Foretold, Holder, Pool, PoolId, Process, Rates,
+    Runtime, States, TcpState,
 };
 
 /// The moment all samples stand at, ns.
@@ -34,28 +32,28 @@ pub(crate) fn id(src: &str, dst: &str, dport: u16) -> PoolId {
     }
 }
 
-fn owner(tgid: u32, comm: &[u8]) -> Owner {
-    Owner {
+fn process(tgid: u32, comm: &[u8]) -> Process {
+    Process {
         tgid,
-        tid: tgid,
         uid: 1000,
         start_ns: u64::from(tgid) * 10_000_000,
         cgroup_id: 8,
         comm: task(comm),
         thread: task(comm),
+        ..Process::default()
     }
 }
 
 /// A process in a container of a pod.
 pub(crate) fn holder(tgid: u32, comm: &[u8], list: &[(TcpState, u64)]) -> Holder {
     Holder {
-        owner: owner(tgid, comm),
-        who: Arc::new(Identity {
+        process: Arc::new(Process {
             exe: Some("/usr/local/bin/web".into()),
             cgroup: Some("/kubepods.slice/x.scope".into()),
             container: Some("3f4e5d6c7b8a99aabbcc".into()),
             runtime: Some(Runtime::Containerd),
             pod: Some("9a8b7c6d-1111-2222-3333-444455556666".into()),
+            ..process(tgid, comm)
         }),
         states: states(list),
         opened: 5_000,
@@ -73,8 +71,7 @@ pub(crate) fn holder(tgid: u32, comm: &[u8], list: &[(TcpState, u64)]) -> Holder
 /// Sockets that were there before tracing.
 pub(crate) fn before(list: &[(TcpState, u64)]) -> Holder {
     Holder {
-        owner: Owner::default(),
-        who: Arc::default(),
+        process: Process::nobody(),
         opened: 0,
         open_rate: Rates::default(),
         ends: Ends::default(),
@@ -95,8 +92,7 @@ fn rates(per_second: f64) -> Rates {
 /// Failures of one process.
 pub(crate) fn failed(tgid: u32, comm: &[u8], count: u64) -> Failed {
     Failed {
-        owner: owner(tgid, comm),
-        who: Arc::default(),
+        process: Arc::new(process(tgid, comm)),
         errno: Some(Error(99)),
         cause: Cause::PortsExhausted,
         bind: false,
@@ -127,6 +123,7 @@ pub(crate) fn dry_pool() -> Pool {
         ],
         failures: vec![failed(4242, b"web", 1_204), failed(77, b"cron", 12)],
         open_rate: rates(1_240.0),
+        opened: 0,
         net_rate: 0.0,
         ends: Ends {
             local: 4_900,
@@ -135,6 +132,8 @@ pub(crate) fn dry_pool() -> Pool {
         },
         lifetime_ns: Some((1_240_000, 9_000_000)),
         search_ns: Some((650, 81_000)),
+        searched: (0, 0),
+        high: (0, 0),
         drift: -2,
         forecast: Some(Forecast {
             made_ns: 99_000_000_000,

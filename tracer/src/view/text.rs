@@ -4,7 +4,6 @@ pub(super) mod columns;
 mod summary;
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,14 +12,11 @@ pub(super) use self::columns::grouped;
 pub use self::summary::seen_with;
 
 use self::columns::{Colour, Columns, arrow, span, who};
+use super::burst::{Burst, Fold};
 use super::news::News;
-use super::{Page, Summary, View, escape, pools, verdict};
-use crate::diagnosis::Verdict;
-use crate::event::{Closer, Event, Kind, Ownership, TcpState};
-use crate::host::process::Identity;
-use crate::ledger::pool::Pool;
-use crate::source::{Failure, Loss};
-use crate::stream::fold::{Burst, Fold};
+use super::{Frames, Judging, Page, View, escape, pools, verdict};
+use crate::model::{Closer, Event, Failure, Kind, Lost, Ownership, Place, TcpState};
+use crate::state::State;
 
 /// Least time between verdicts in the stream, ns.
 const VERDICT_GAP_NS: u64 = 3_000_000_000;
@@ -39,6 +35,8 @@ pub struct Options {
     pub each: bool,
     /// Whether to show how TIME_WAITs end.
     pub ends: bool,
+    /// When pools and verdicts are shown.
+    pub judging: Judging,
     /// Zone of the times shown.
     pub zone: TimeZone,
 }
@@ -52,6 +50,10 @@ pub struct Text {
     now_ns: u64,
     columns: Columns,
     news: News,
+    /// The judgement that was looked at last.
+    seen: u64,
+    /// What was lost when that was said last; `None` while no stream is shown.
+    told: Option<Lost>,
 }
 
 impl Text {
@@ -64,10 +66,12 @@ impl Text {
             fold: Fold::default(),
             now_ns: 0,
             news: News::new(VERDICT_GAP_NS),
+            seen: 0,
+            told: None,
         }
     }
 
-    fn take(&mut self, burst: &Burst, out: &mut Vec<u8>) -> io::Result<()> {
+    fn take(&mut self, burst: &Burst, out: &mut Frames) -> io::Result<()> {
         if self.options.each {
             return self.burst(burst, out);
         }
@@ -77,11 +81,11 @@ impl Text {
         self.bursts(&due, out)
     }
 
-    fn bursts(&mut self, bursts: &[Burst], out: &mut Vec<u8>) -> io::Result<()> {
+    fn bursts(&mut self, bursts: &[Burst], out: &mut Frames) -> io::Result<()> {
         bursts.iter().try_for_each(|burst| self.burst(burst, out))
     }
 
-    fn burst(&mut self, burst: &Burst, out: &mut Vec<u8>) -> io::Result<()> {
+    fn burst(&mut self, burst: &Burst, out: &mut Frames) -> io::Result<()> {
         let (what, colour) = what(burst);
         let count = if burst.count > 1 {
             format!("\u{d7}{}", grouped(burst.count))
@@ -91,11 +95,53 @@ impl Text {
         let time = self.time(burst.since_ns);
         let place = arrow(&burst.place);
         let detail = detail(burst);
-        self.columns.line(
-            [&time, &who(&burst.first), &what, &count, &place, &detail],
-            colour,
-            out,
-        )
+        out.add(|out| {
+            self.columns.line(
+                [&time, &who(&burst.first), &what, &count, &place, &detail],
+                colour,
+                out,
+            )
+        })
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            width: self.options.width,
+            colour: self.options.colour,
+        }
+    }
+
+    /// News in two or three lines each, at most every 3 s.
+    fn news(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        let now_ns = state.now_ns;
+        let page = self.page();
+        let news = self.news.of(&state.verdicts, now_ns);
+        let (told, rest) = news.split_at(news.len().min(verdict::IN_FULL));
+        for one in told {
+            let time = self.time(now_ns);
+            out.add(|out| verdict::compact(one, now_ns, &time, &page, out))?;
+        }
+        out.add(|out| verdict::more(rest.len(), "verdicts", out))
+    }
+
+    /// The verdicts in full, or the fullest pools where there is nothing to judge.
+    fn judgement(&self, state: &State, out: &mut Vec<u8>) -> io::Result<()> {
+        let (page, now_ns) = (self.page(), state.now_ns);
+        if !state.verdicts.is_empty() {
+            verdict::write(&state.verdicts, now_ns, &page, out)?;
+            out.push(b'\n');
+        } else if !state.pools.is_empty() {
+            pools::write(&state.pools, |_| None, POOLS, now_ns, &page, out)?;
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    fn loss(&self, state: &State, out: &mut Vec<u8>) -> io::Result<()> {
+        let reasons = summary::reasons(&state.losses.lost);
+        let time = self.time(state.now_ns);
+        let style = self.columns.style(Colour::Bad);
+        writeln!(out, "{time} {style}lost so far: {reasons}{style:#}")
     }
 
     fn time(&self, monotonic_ns: u64) -> String {
@@ -116,74 +162,54 @@ impl Text {
 }
 
 impl View for Text {
-    fn event(&mut self, event: &Event, who: &Arc<Identity>, out: &mut Vec<u8>) -> io::Result<()> {
+    fn event(&mut self, event: &Event, out: &mut Frames) -> io::Result<()> {
         if event.kind == Kind::TimeWaitEnd && !self.options.ends {
             return Ok(());
         }
-        self.take(&Burst::event(event, who), out)
+        self.take(&Burst::event(event), out)
     }
 
-    fn failure(
-        &mut self,
-        failure: &Failure,
-        who: &Arc<Identity>,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.take(&Burst::failure(failure, who), out)
+    fn failure(&mut self, failure: &Failure, out: &mut Frames) -> io::Result<()> {
+        self.take(&Burst::failure(failure), out)
     }
 
-    fn tick(&mut self, now_ns: u64, out: &mut Vec<u8>) -> io::Result<()> {
-        self.now_ns = now_ns;
-        let due = self.fold.due(now_ns);
-        self.bursts(&due, out)
-    }
-
-    fn loss(&mut self, now_ns: u64, loss: &Loss, out: &mut Vec<u8>) -> io::Result<()> {
-        let reasons = summary::reasons(&loss.lost);
-        let time = self.time(now_ns);
-        let style = self.columns.style(Colour::Bad);
-        writeln!(out, "{time} {style}lost so far: {reasons}{style:#}")
-    }
-
-    /// News in two or three lines each, at most every 3 s; at the end the verdicts in full, or the
-    /// fullest pools where there is nothing to judge.
-    fn verdicts(
-        &mut self,
-        now_ns: u64,
-        pools: &[Pool],
-        verdicts: &[Verdict],
-        last: bool,
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        let page = Page {
-            width: self.options.width,
-            colour: self.options.colour,
-        };
-        if !last {
-            let news = self.news.of(verdicts, now_ns);
-            let (told, rest) = news.split_at(news.len().min(verdict::IN_FULL));
-            for one in told {
-                verdict::compact(one, now_ns, &self.time(now_ns), &page, out)?;
-            }
-            return verdict::more(rest.len(), "verdicts", out);
+    fn look(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        self.now_ns = state.now_ns;
+        let due = self.fold.due(self.now_ns);
+        self.bursts(&due, out)?;
+        if state.judgements != self.seen && self.options.judging == Judging::Stream {
+            self.seen = state.judgements;
+            self.news(state, out)?;
         }
-        if !verdicts.is_empty() {
-            verdict::write(verdicts, now_ns, &page, out)?;
-            out.push(b'\n');
-        } else if !pools.is_empty() {
-            pools::write(pools, |_| None, POOLS, now_ns, &page, out)?;
-            out.push(b'\n');
+        let told = self.told.get_or_insert_default();
+        let lost = state.losses.lost;
+        // Where there is no room for it, it is said again later.
+        if lost.total() > told.total() && out.add_if_room(|out| self.loss(state, out))? {
+            self.told = Some(lost);
         }
         Ok(())
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        let rest = self.fold.rest();
-        self.bursts(&rest, out)
+    fn due_ns(&self) -> Option<u64> {
+        self.fold.due_ns()
     }
 
-    fn summary(&mut self, summary: &Summary, out: &mut Vec<u8>) -> io::Result<()> {
-        summary::write(summary, &self.columns, out)
+    fn end(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        self.now_ns = state.now_ns;
+        let rest = self.fold.rest();
+        self.bursts(&rest, out)?;
+        if self.options.judging != Judging::Never {
+            out.add(|out| self.judgement(state, out))?;
+        }
+        Ok(())
+    }
+
+    fn summary(&mut self, state: &State, out: &mut Frames) -> io::Result<()> {
+        let lost = state.losses.lost.total();
+        if self.told.is_some_and(|told| lost > told.total()) {
+            out.add(|out| self.loss(state, out))?;
+        }
+        out.add(|out| summary::write(state, &self.columns, out))
     }
 }
 
@@ -232,7 +258,7 @@ fn detail(burst: &Burst) -> String {
         }
         Kind::TimeWaitEnd => {
             let state = fact.state.unwrap_or(TcpState::TimeWait).name();
-            let how = fact.end_reason.map_or("", crate::event::EndReason::name);
+            let how = fact.end_reason.map_or("", crate::model::EndReason::name);
             parts.push(format!("{state} {how}").trim_end().to_owned());
         }
         Kind::Opened | Kind::ConnectFailed | Kind::BindFailed => {}
@@ -242,7 +268,7 @@ fn detail(burst: &Burst) -> String {
         Some(closer) => parts.push(format!("closed by {}", closer.name())),
         None => {}
     }
-    let outbound = matches!(burst.place, crate::stream::place::Place::Pool { .. });
+    let outbound = matches!(burst.place, Place::Pool { .. });
     if outbound && burst.alone && first.tuple.sport != 0 {
         parts.push(format!(
             "from {}",
@@ -252,8 +278,8 @@ fn detail(burst: &Burst) -> String {
         parts.push(format!("from {}", first.tuple.src));
     }
     let known = fact.ownership != Ownership::Unknown;
-    if known && burst.alone && first.owner.thread != first.owner.comm {
-        let thread = escape::terminal(first.owner.thread.bytes());
+    if known && burst.alone && first.process.thread != first.process.comm {
+        let thread = escape::terminal(first.process.thread.bytes());
         parts.push(format!("thread {thread}"));
     }
     if fact.ownership == Ownership::AtClose {
@@ -262,7 +288,7 @@ fn detail(burst: &Burst) -> String {
     if fact.inferred {
         parts.push("inferred".to_owned());
     }
-    if let Some(container) = &burst.who.container {
+    if let Some(container) = &burst.first.process.container {
         // Twelve digits are what the runtimes' own tools print.
         let id: String = container.chars().take(12).collect();
         parts.push(format!("container {}", escape::terminal(id.as_bytes())));

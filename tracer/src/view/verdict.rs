@@ -85,7 +85,7 @@ fn row(verdict: &Verdict, now_ns: u64) -> [String; 4] {
         headline(verdict, now_ns),
         place(&verdict.pool),
         used(verdict.level.used, verdict.level.capacity),
-        culprit.map_or_else(String::new, |holder| process(&holder.owner)),
+        culprit.map_or_else(String::new, |holder| process(&holder.process)),
     ]
 }
 
@@ -142,7 +142,7 @@ pub fn compact(
     let level = used(verdict.level.used, verdict.level.capacity);
     let mut facts = format!("{level} ports");
     if let Some(culprit) = verdict.culprits.first() {
-        let name = shorten(&process(&culprit.owner), 32, Keep::Process);
+        let name = shorten(&process(&culprit.process), 32, Keep::Process);
         facts += &format!("; {name}: {}", grouped(culprit.states.total()));
     }
     if let Some(rates) = short_rates(verdict) {

@@ -1,8 +1,7 @@
 /*! Pools, processes, rates and times in words, the same in the box and in the tables. */
 
 use crate::diagnosis::{Kind, Urgency, Verdict};
-use crate::event::Owner;
-use crate::ledger::pool::{Forecast, PoolId, States};
+use crate::model::{Forecast, PoolId, Process, States};
 use crate::view::escape;
 use crate::view::text::columns::{endpoint, grouped};
 
@@ -13,11 +12,15 @@ pub(super) fn dry_in_s(forecast: &Forecast, now_ns: u64) -> Option<f64> {
 }
 
 /// `web[4242]`; `before tracing` for sockets whose process nobody saw.
-pub(super) fn process(owner: &Owner) -> String {
-    if owner.tgid == 0 {
+pub(super) fn process(process: &Process) -> String {
+    if process.tgid == 0 {
         return "before tracing".to_owned();
     }
-    format!("{}[{}]", escape::terminal(owner.comm.bytes()), owner.tgid)
+    format!(
+        "{}[{}]",
+        escape::terminal(process.comm.bytes()),
+        process.tgid
+    )
 }
 
 /// `10.0.0.1 → 10.0.0.2:6432`; where ports are lost to every destination, `any`.
@@ -134,7 +137,7 @@ fn failing(verdict: &Verdict) -> String {
     if let Some(most) = verdict.failures.iter().max_by_key(|count| count.count) {
         let errno = most
             .errno
-            .map_or_else(|| most.cause.name().into(), crate::event::Error::name);
+            .map_or_else(|| most.cause.name().into(), crate::model::Error::name);
         words += &format!(", {} \u{d7} {errno}", grouped(most.count));
     }
     if verdict.kind == Kind::NotPorts {
@@ -147,7 +150,7 @@ fn failing(verdict: &Verdict) -> String {
 mod tests {
     use super::{headline, level, percent, rate, seconds};
     use crate::diagnosis::{Kind, Urgency, Verdict};
-    use crate::event::{Cause, Error};
+    use crate::model::{Cause, Error};
     use crate::view::sample::{NOW_NS, churn, leak};
 
     #[test]

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::host::sock_diag::tcp_sockets;
-use crate::host::sysctl::PortRange;
+use crate::model::{PortRange, TcpState};
 use crate::sandbox::workload::Report;
 use crate::sandbox::{Pair, Process, Side};
 
@@ -21,7 +21,7 @@ pub(super) struct Known {
     /// What the client counted itself.
     pub(super) report: Report,
     /// The kernel's own sockets in the client's namespace, by destination and state.
-    pub(super) holdings: BTreeMap<SocketAddr, BTreeMap<u8, usize>>,
+    pub(super) holdings: BTreeMap<SocketAddr, BTreeMap<TcpState, usize>>,
     /// Source ports of the range.
     pub(super) capacity: u32,
 }
@@ -31,7 +31,7 @@ pub(super) struct Known {
 pub(super) fn drive(
     mut client: Process,
     pair: &Pair,
-    rest: u8,
+    rest: TcpState,
 ) -> (anyhow::Result<Known>, Process) {
     let known = (|| {
         client.go()?;
@@ -42,9 +42,12 @@ pub(super) fn drive(
             let mut holdings = BTreeMap::<_, BTreeMap<_, _>>::new();
             let mut resting = 0;
             for socket in pair.run_in(Side::Client, tcp_sockets)?? {
-                resting += u64::from(socket.state == rest);
+                let Some(state) = TcpState::of_kernel(socket.state) else {
+                    continue;
+                };
+                resting += u64::from(state == rest);
                 let states = holdings.entry(socket.remote).or_default();
-                *states.entry(socket.state).or_default() += 1;
+                *states.entry(state).or_default() += 1;
             }
             // The last connections may still be on their way into their last state.
             if resting >= report.connected || Instant::now() > deadline {

@@ -1,24 +1,25 @@
 /*! What a demo's trace found, beside what is known without it. */
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 
 use super::drive::Known;
 use crate::cli::Scenario;
-use crate::stream::place::Place;
-use crate::view::Summary;
+use crate::model::Place;
+use crate::state::State;
 use crate::view::findings::{Findings, Holdings};
 
 /// Puts the trace of process `client` beside what is known without it.
 pub(super) fn findings(
     scenario: Scenario,
     client: u32,
-    summary: &Summary,
+    state: &State,
     known: &Known,
 ) -> anyhow::Result<Findings> {
-    let culprit = summary
-        .rows
+    let rows = state.totals.rows();
+    let culprit = rows
         .iter()
         .find(|row| !row.failures.is_empty())
         .ok_or_else(|| anyhow!("the client failed, and the trace shows no failure"))?;
@@ -47,20 +48,20 @@ pub(super) fn findings(
         .map(|(&to, states)| (states.values().sum(), to))
         .max()
         .filter(|_| destination.is_none());
-    let time_waits = summary.rows.iter().filter(|row| row.owner.tgid == client);
+    let time_waits = rows.iter().filter(|row| row.process.tgid == client);
     Ok(Findings {
-        culprit: culprit.owner,
+        culprit: Arc::clone(&culprit.process),
         src,
         destination,
         fullest,
         failures: culprit.failures.clone(),
         time_waits: time_waits.map(|row| row.totals.time_wait).sum(),
-        lost: summary.loss.lost.total(),
+        lost: state.losses.lost.total(),
         capacity: known.capacity as usize,
         holdings,
         client,
         counted: known.report.failures(),
-        verdict: summary.judgement.verdicts.first().cloned(),
+        verdict: state.verdicts.first().cloned(),
         right: scenario.verdict(),
     })
 }

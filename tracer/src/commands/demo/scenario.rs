@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use tracer_ebpf::tcp_state;
-
 use crate::cli::Scenario;
 use crate::diagnosis::Kind;
+use crate::model::TcpState;
 use crate::sandbox::workload::{BindFirst, Collide, Connect, Manner, Serve, Then, Work};
 use crate::sandbox::{CLIENT_V4, SERVER_V4};
 
@@ -107,11 +106,11 @@ impl Scenario {
     }
 
     /// The state in which its connections end up.
-    pub(super) fn rest(self) -> u8 {
+    pub(super) fn rest(self) -> TcpState {
         match self {
-            Self::Churn => tcp_state::TIME_WAIT,
-            Self::CloseWait => tcp_state::CLOSE_WAIT,
-            Self::Leak | Self::Bound | Self::Collision => tcp_state::ESTABLISHED,
+            Self::Churn => TcpState::TimeWait,
+            Self::CloseWait => TcpState::CloseWait,
+            Self::Leak | Self::Bound | Self::Collision => TcpState::Established,
         }
     }
 

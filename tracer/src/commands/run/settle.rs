@@ -1,14 +1,13 @@
 /*! A source that says when it has become quiet, once the command has ended. */
 
 use std::cell::Cell;
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::event::Owner;
-use crate::source::{About, Batch, Loss, Source};
+use crate::model::About;
+use crate::source::{Batch, Flow, Source};
 
 /// Time without an event after which nothing more is expected: the peers' last FINs took their
 /// round trip.
@@ -65,45 +64,28 @@ pub(super) struct Settling<'a, S> {
 }
 
 impl<S: Source> Source for Settling<'_, S> {
-    fn drain(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.inner.drain(batch)?;
-        if !batch.is_empty() {
-            self.quiet.last.set(Instant::now());
-        }
-        Ok(())
-    }
-
-    fn ready(&mut self, at_most: Duration) -> impl Future<Output = anyhow::Result<()>> {
-        let quiet = self.quiet;
-        async move {
-            if quiet.ending.get() {
-                return self.inner.ready(at_most.min(OFTEN)).await;
-            }
-            // Cuts a long wait short when the quiet is asked for.
-            tokio::select! {
-                ready = self.inner.ready(at_most) => ready,
-                () = quiet.begun.notified() => Ok(()),
-            }
-        }
-    }
-
-    fn finish(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
-        self.inner.finish(batch)
-    }
-
-    fn loss(&mut self) -> anyhow::Result<Loss> {
-        self.inner.loss()
-    }
-
-    fn owners(&mut self, each: &mut dyn FnMut(u64, Owner)) -> anyhow::Result<()> {
-        self.inner.owners(each)
-    }
-
     fn about(&self) -> &About {
         self.inner.about()
     }
 
-    fn now_ns(&self) -> u64 {
-        self.inner.now_ns()
+    async fn next(&mut self, batch: &mut Batch, at_most: Duration) -> anyhow::Result<Flow> {
+        let quiet = self.quiet;
+        let flow = if quiet.ending.get() {
+            self.inner.next(batch, at_most.min(OFTEN)).await?
+        } else {
+            // Cuts a long wait short when the quiet is asked for.
+            tokio::select! {
+                flow = self.inner.next(batch, at_most) => flow?,
+                () = quiet.begun.notified() => return Ok(Flow::More),
+            }
+        };
+        if batch.tells_events() {
+            quiet.last.set(Instant::now());
+        }
+        Ok(flow)
+    }
+
+    fn stop(&mut self) {
+        self.inner.stop();
     }
 }

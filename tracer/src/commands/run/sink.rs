@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use super::caller::Caller;
 use crate::cli::Format;
 use crate::commands::watch::view_on;
-use crate::source::About;
+use crate::model::About;
 use crate::stream::output::Output;
-use crate::view::View;
+use crate::view::{Judging, View};
 
 /// Most output that waits to be written.
 const OUTPUT_BYTES: usize = 64 << 20;
@@ -66,6 +66,6 @@ impl Sink {
 
     /// The view a format asks for, fit for it.
     pub(super) fn view(&self, format: Format, all: bool, about: &About) -> Box<dyn View> {
-        view_on(&self.file, format, false, all, about)
+        view_on(&self.file, format, false, all, Judging::Stream, about)
     }
 }

@@ -3,13 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::event::sample::task;
-use crate::event::{Cause, Error, Owner, TcpState};
-use crate::host::process::Identity;
-use crate::host::sysctl::{PortRange, TwReuse};
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::{
-    Capacity, Elsewhere, Ends, Failed, Forecast, Holder, Pool, PoolId, Rates, States,
+use crate::model::sample::task;
+use crate::model::{
+    Capacity, Cause, Elsewhere, Ends, Error, Failed, Forecast, Holder, Namespace, Pool, PoolId,
+    PortRange, Process, Rates, States, TcpState, TwReuse,
 };
 
 /// The moment all pools are of.
@@ -40,15 +37,13 @@ pub(in crate::diagnosis) fn states(list: &[(TcpState, u64)]) -> States {
 /// A process with sockets.
 pub(in crate::diagnosis) fn holder(comm: &str, pid: u32, list: &[(TcpState, u64)]) -> Holder {
     Holder {
-        owner: Owner {
+        process: Arc::new(Process {
             tgid: pid,
-            tid: pid,
             start_ns: u64::from(pid) * 1_000_000_000,
             comm: task(comm.as_bytes()),
             thread: task(comm.as_bytes()),
-            ..Owner::default()
-        },
-        who: Arc::new(Identity::default()),
+            ..Process::default()
+        }),
         states: states(list),
         opened: 0,
         open_rate: Rates::default(),
@@ -61,7 +56,7 @@ pub(in crate::diagnosis) fn holder(comm: &str, pid: u32, list: &[(TcpState, u64)
 /// Sockets of nobody known.
 pub(in crate::diagnosis) fn unknown(list: &[(TcpState, u64)]) -> Holder {
     Holder {
-        owner: Owner::default(),
+        process: Process::nobody(),
         ..holder("", 0, list)
     }
 }
@@ -91,8 +86,7 @@ pub(in crate::diagnosis) fn failed(
     count: u64,
 ) -> Failed {
     Failed {
-        owner: holder(comm, pid, &[]).owner,
-        who: Arc::new(Identity::default()),
+        process: holder(comm, pid, &[]).process,
         errno: Some(Error(errno)),
         cause,
         bind: false,
@@ -134,10 +128,13 @@ pub(in crate::diagnosis) fn pool(holders: &[Holder]) -> Pool {
         holders: holders.to_vec(),
         failures: Vec::new(),
         open_rate,
+        opened: 0,
         net_rate: 0.0,
         ends,
         lifetime_ns: None,
         search_ns: None,
+        searched: (0, 0),
+        high: (0, 0),
         drift: 0,
         forecast: Some(Forecast {
             made_ns: NOW_NS,

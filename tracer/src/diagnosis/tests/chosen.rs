@@ -5,9 +5,8 @@ use super::build::{
 };
 use super::{first, verdicts};
 use crate::diagnosis::Kind;
-use crate::event::Cause;
-use crate::event::TcpState::{Established, TimeWait};
-use crate::ledger::pool::{Capacity, Holder, Pool};
+use crate::model::TcpState::{Established, TimeWait};
+use crate::model::{Capacity, Cause, Holder, Pool};
 
 #[test]
 fn case_2_bind_finds_no_port_and_the_remedy_is_not_more_destinations() {
@@ -92,7 +91,7 @@ fn a_pool_that_starves_on_others_bound_ports_names_those() {
         (Kind::Bound, "proxy".to_owned(), "no_port")
     );
     assert_eq!(verdicts.len(), 1);
-    assert_eq!(verdicts[0].victims[0].owner.tgid, 2);
+    assert_eq!(verdicts[0].victims[0].process.tgid, 2);
 }
 
 #[test]

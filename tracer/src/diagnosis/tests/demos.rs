@@ -5,9 +5,8 @@ use super::build::{
 };
 use super::{first, verdicts};
 use crate::diagnosis::Kind;
-use crate::event::Cause;
-use crate::event::TcpState::{CloseWait, Established, FinWait2, TimeWait};
-use crate::ledger::pool::{Capacity, Ends, Forecast, Holder, Pool, Rates};
+use crate::model::TcpState::{CloseWait, Established, FinWait2, TimeWait};
+use crate::model::{Capacity, Cause, Ends, Forecast, Holder, Pool, Rates};
 
 #[test]
 fn demos_in_a_thousand_ports_get_their_own_verdict() {

@@ -5,8 +5,8 @@ use super::build::{
 };
 use super::{first, verdicts};
 use crate::diagnosis::{Kind, Urgency};
-use crate::event::TcpState::{CloseWait, Established, FinWait2, TimeWait};
-use crate::ledger::pool::{Capacity, Forecast, Pool};
+use crate::model::TcpState::{CloseWait, Established, FinWait2, TimeWait};
+use crate::model::{Capacity, Forecast, Pool};
 
 #[test]
 fn case_17_close_wait_is_found_before_anything_fails() {

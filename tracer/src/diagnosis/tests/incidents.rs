@@ -10,8 +10,8 @@ use super::build::{
 };
 use super::{first, verdicts};
 use crate::diagnosis::{Kind, Urgency};
-use crate::event::TcpState::{Established, TimeWait};
-use crate::ledger::pool::{Holder, Pool, PoolId, Rates};
+use crate::model::TcpState::{Established, TimeWait};
+use crate::model::{Holder, Pool, PoolId, Rates};
 
 struct Case {
     what: &'static str,
@@ -270,5 +270,5 @@ fn case_4_the_process_in_the_log_is_not_the_consumer() {
         first(&verdicts),
         (Kind::Leak, "ztunnel".to_owned(), "close")
     );
-    assert_eq!(verdicts[0].victims[0].owner.tgid, 2);
+    assert_eq!(verdicts[0].victims[0].process.tgid, 2);
 }

@@ -3,8 +3,8 @@
 use super::build::{EXHAUSTED, bind, burnt, failed, failing, holder, namespace};
 use super::{first, verdicts};
 use crate::diagnosis::Kind;
-use crate::event::Cause;
-use crate::event::TcpState::{Established, SynSent};
+use crate::model::Cause;
+use crate::model::TcpState::{Established, SynSent};
 
 #[test]
 fn case_21_a_nat_or_conntrack_is_not_the_ports() {

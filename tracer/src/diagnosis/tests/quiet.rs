@@ -3,9 +3,8 @@
 use super::build::{EXHAUSTED, NOW_NS, churning, failed, failing, holder, namespace, pool};
 use super::verdicts;
 use crate::diagnosis::Urgency;
-use crate::event::TcpState::{Established, TimeWait};
-use crate::host::sysctl::TwReuse;
-use crate::ledger::pool::{Capacity, Forecast, Holder, Pool, Rates};
+use crate::model::TcpState::{Established, TimeWait};
+use crate::model::{Capacity, Forecast, Holder, Pool, Rates, TwReuse};
 
 const THOUSAND: Option<Capacity> = Some(Capacity {
     range: (40_000, 40_999),
@@ -106,7 +105,7 @@ fn long_connections_that_all_end_at_once_are_no_churn() {
 
 #[test]
 fn a_few_sockets_in_close_wait_are_on_their_way() {
-    use crate::event::TcpState::CloseWait;
+    use crate::model::TcpState::CloseWait;
     assert!(quiet(pool(&[holder("app", 1, &[(CloseWait, 8)])])));
 }
 

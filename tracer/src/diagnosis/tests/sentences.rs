@@ -8,11 +8,8 @@ use super::build::{
 };
 use super::verdicts;
 use crate::diagnosis::{Kind, Verdict};
-use crate::event::TcpState::{Established, TimeWait};
-use crate::host::process::Identity;
-use crate::host::sysctl::TwReuse;
-use crate::ledger::dump::Namespace;
-use crate::ledger::pool::Pool;
+use crate::model::TcpState::{Established, TimeWait};
+use crate::model::{Namespace, Pool, TwReuse};
 
 fn burnt() -> Pool {
     let app = churning("app", 1, &[(TimeWait, 28_100)], 30_000, 1_000.0);
@@ -220,10 +217,8 @@ fn sentences_end_and_are_not_long() {
 fn a_pod_gets_the_safe_sysctl_in_its_manifest_and_a_warning_for_the_other() {
     let mut pool = burnt();
     for holder in &mut pool.holders {
-        holder.who = Arc::new(Identity {
-            pod: Some("8d8c8b8a-0000-4000-8000-000000000000".to_owned()),
-            ..Identity::default()
-        });
+        Arc::make_mut(&mut holder.process).pod =
+            Some("8d8c8b8a-0000-4000-8000-000000000000".into());
     }
     let verdict = one(pool, &namespace("pid 1 app"));
     let named = |name| {

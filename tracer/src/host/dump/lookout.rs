@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 
-use super::super::sysctl::PortRange;
 use super::{Snapshot, namespaces};
+use crate::model::PortRange;
 
 /// Longest time for which a list will do.
 const LONGEST: Duration = Duration::from_secs(10);

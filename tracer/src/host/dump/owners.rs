@@ -22,9 +22,8 @@ use nix::sys::stat::Mode;
 use super::missed::{Missed, What};
 use super::namespaces::{self, Found, inode_in, is_gone};
 use super::stat::{Stat, real_uid};
-use crate::event::Owner;
-use crate::host::process::Identities;
-use crate::ledger::dump::Holder as Known;
+use crate::host::process::Processes;
+use crate::model::{Process, Task};
 
 /// Length of a tick of `/proc/PID/stat`, ns.
 const TICK_NS: u64 = 10_000_000;
@@ -39,7 +38,7 @@ struct Holder {
     stat: Stat,
     uid: u32,
     /// Once somebody asked for it.
-    known: Option<Known>,
+    known: Option<Arc<Process>>,
 }
 
 /// Who holds which socket, of all kinds. About 16 bytes a socket.
@@ -73,21 +72,19 @@ impl Owners {
 
     /// The process that holds the socket with this inode, and who it is; of several the oldest.
     /// `people` is asked once for each process. The process's name stands for the thread's too.
-    pub fn of(&mut self, inode: u32, people: &mut Identities) -> Option<Known> {
+    pub fn of(&mut self, inode: u32, people: &mut Processes) -> Option<Arc<Process>> {
         // TIME_WAITs and orphans have no inode.
         let &index = (inode != 0).then(|| self.sockets.get(&inode)).flatten()?;
         let holder = self.holders.get_mut(index as usize)?;
         let known = holder.known.get_or_insert_with(|| {
-            let owner = Owner {
+            people.resolve(&Task {
                 tgid: holder.tgid,
-                tid: holder.tgid,
                 uid: holder.uid,
                 start_ns: holder.stat.start_ticks * TICK_NS,
                 cgroup_id: 0,
                 comm: holder.stat.comm,
                 thread: holder.stat.comm,
-            };
-            Arc::new((owner, people.identify(owner.tgid, owner.start_ns, 0)))
+            })
         });
         Some(Arc::clone(known))
     }
@@ -187,8 +184,8 @@ fn socket_in(link: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::{Holder, Owners, Stat, socket_in};
-    use crate::event::TaskName;
-    use crate::host::process::Identities;
+    use crate::host::process::Processes;
+    use crate::model::TaskName;
 
     fn holder(tgid: u32, start_ticks: u64) -> Holder {
         Holder {
@@ -210,8 +207,8 @@ mod tests {
         owners.hold(holder(40, 500), vec![1, 2]);
         owners.hold(holder(41, 500), vec![2, 3]);
         owners.hold(holder(900, 100), vec![1, 1]);
-        let mut people = Identities::new();
-        let mut owner = |inode| owners.of(inode, &mut people).map(|known| known.0.tgid);
+        let mut people = Processes::new();
+        let mut owner = |inode| owners.of(inode, &mut people).map(|known| known.tgid);
         assert_eq!(owner(1), Some(900));
         assert_eq!(owner(2), Some(40), "the lower pid of equals");
         assert_eq!(owner(3), Some(41));

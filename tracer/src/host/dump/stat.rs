@@ -2,7 +2,7 @@
 
 use tracer_ebpf::COMM_LEN;
 
-use crate::event::TaskName;
+use crate::model::TaskName;
 
 /// `PF_KTHREAD` of `linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;

@@ -12,11 +12,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use socket2::{Domain, Socket, Type};
 
 use super::{Busy, Lookout, Missed, Snapshot, dump, namespaces, snapshot};
-use crate::event::TcpState;
 use crate::host::netns::Netns;
-use crate::host::process::Identities;
-use crate::host::sysctl::{self, PortRange};
-use crate::ledger::dump::Listed;
+use crate::host::process::Processes;
+use crate::host::sysctl;
+use crate::model::{Listed, PortRange, TcpState};
 
 const RANGE: PortRange = PortRange {
     low: 20_000,
@@ -48,7 +47,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn only(netns: &Netns) -> Snapshot {
-    snapshot(Some(&[netns.inode()]), &mut Identities::new())
+    snapshot(Some(&[netns.inode()]), &mut Processes::new())
 }
 
 /// Both ends of a connection: client, server.
@@ -86,17 +85,17 @@ fn live_sockets_have_their_owner_and_a_time_wait_has_none() {
     });
     let snapshot = only(&netns);
     assert_eq!(snapshot.dumps.len(), 1);
-    assert!(at(&snapshot, closed).owner.is_none());
+    assert!(at(&snapshot, closed).process.is_none());
     let me = procfs::process::Process::myself().unwrap().stat().unwrap();
     for local in [client.local_addr().unwrap(), listener.local_addr().unwrap()] {
-        let (owner, who) = &**at(&snapshot, local).owner.as_ref().unwrap();
-        assert_eq!(owner.tgid, std::process::id());
-        assert_eq!(owner.start_ns, me.starttime * 10_000_000);
-        assert_eq!(owner.uid, nix::unistd::getuid().as_raw());
-        assert_eq!(owner.comm.bytes(), me.comm.as_bytes());
+        let process = at(&snapshot, local).process.as_ref().unwrap();
+        assert_eq!(process.tgid, std::process::id());
+        assert_eq!(process.start_ns, me.starttime * 10_000_000);
+        assert_eq!(process.uid, nix::unistd::getuid().as_raw());
+        assert_eq!(process.comm.bytes(), me.comm.as_bytes());
         let exe = std::env::current_exe().unwrap();
-        assert_eq!(who.exe.as_deref(), exe.to_str());
-        assert!(who.cgroup.is_some());
+        assert_eq!(process.exe.as_deref(), exe.to_str());
+        assert!(process.cgroup.is_some());
     }
     drop(server);
 }
@@ -122,9 +121,9 @@ fn a_forked_holder_owns_once_the_older_one_closed() {
         .unwrap();
     let owner = || {
         at(&only(&netns), local)
-            .owner
+            .process
             .as_ref()
-            .map(|known| known.0.tgid)
+            .map(|known| known.tgid)
     };
     eventually("the child does not hold it", || {
         let fd = std::fs::read_link(format!("/proc/{}/fd/1", child.id()));

@@ -8,7 +8,7 @@ use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 use super::{Netns, NetnsError, Selector};
-use crate::host::sysctl::PortRange;
+use crate::model::PortRange;
 
 fn anonymous(test: &str) -> Option<Netns> {
     if !nix::unistd::geteuid().is_root() {

@@ -6,12 +6,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procfs::process::Process;
+use super::{Processes, readable};
+use crate::model::{Process, Runtime, Task, TaskName};
 
-use super::{Identities, Identity, Runtime, readable};
+fn task(tgid: u32, start_ns: u64, cgroup_id: u64) -> Task {
+    Task {
+        tgid,
+        start_ns,
+        cgroup_id,
+        ..Task::default()
+    }
+}
 
 fn start_ns(pid: u32) -> u64 {
-    let stat = Process::new(i32::try_from(pid).unwrap())
+    let stat = procfs::process::Process::new(i32::try_from(pid).unwrap())
         .unwrap()
         .stat()
         .unwrap();
@@ -45,22 +53,25 @@ fn wait_for_exe(pid: u32, expected: &str) {
 #[test]
 fn knows_itself_at_tick_granularity() {
     let pid = std::process::id();
-    let mut identities = Identities::new();
+    let mut processes = Processes::new();
     let exact = start_ns(pid);
-    let identity = identities.identify(pid, exact, 0);
-    assert_eq!(identity.exe, Some(own_exe()));
+    let identity = processes.resolve(&task(pid, exact, 0));
+    assert_eq!(identity.exe, Some(own_exe().into()));
     assert!(identity.cgroup.as_deref().unwrap().starts_with('/'));
 
-    let later_in_the_tick = identities.identify(pid, exact + 9_999_999, 0);
-    assert_eq!(later_in_the_tick.exe, Some(own_exe()));
+    let later_in_the_tick = processes.resolve(&task(pid, exact + 9_999_999, 0));
+    assert_eq!(later_in_the_tick.exe, Some(own_exe().into()));
 }
 
 #[test]
 fn another_start_time_is_another_process() {
     let pid = std::process::id();
-    let mut identities = Identities::new();
-    let reused = identities.identify(pid, start_ns(pid) + 10_000_000, 0);
-    assert_eq!(*reused, Identity::default());
+    let mut processes = Processes::new();
+    let reused = processes.resolve(&task(pid, start_ns(pid) + 10_000_000, 0));
+    assert_eq!(
+        *reused,
+        Process::of(&task(pid, start_ns(pid) + 10_000_000, 0))
+    );
 }
 
 #[test]
@@ -71,9 +82,9 @@ fn a_dead_process_keeps_what_was_read() {
     let mut child = sleeper(&program);
     wait_for_exe(child.id(), program.to_str().unwrap());
     let start = start_ns(child.id());
-    let mut identities = Identities::new();
+    let mut processes = Processes::new();
     std::fs::remove_file(&program).unwrap();
-    let alive = identities.identify(child.id(), start, 0);
+    let alive = processes.resolve(&task(child.id(), start, 0));
     assert_eq!(
         alive.exe.as_deref(),
         program.to_str(),
@@ -82,10 +93,10 @@ fn a_dead_process_keeps_what_was_read() {
 
     drop(child.stdin.take());
     child.wait().unwrap();
-    let dead = identities.identify(child.id(), start, 0);
+    let dead = processes.resolve(&task(child.id(), start, 0));
     assert!(Arc::ptr_eq(&alive, &dead));
 
-    let unseen = Identities::new().identify(child.id(), start, 1);
+    let unseen = Processes::new().resolve(&task(child.id(), start, 1));
     assert_eq!(unseen.exe, None);
     assert_eq!(unseen.cgroup.as_deref(), Some("/"));
 }
@@ -103,7 +114,10 @@ impl Drop for Scope {
 #[test]
 fn the_container_is_known_alive_and_dead() {
     let name = "the_container_is_known_alive_and_dead";
-    let mounts = Process::myself().unwrap().mountinfo().unwrap();
+    let mounts = procfs::process::Process::myself()
+        .unwrap()
+        .mountinfo()
+        .unwrap();
     let Some(mount) = mounts
         .into_iter()
         .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
@@ -125,14 +139,14 @@ fn the_container_is_known_alive_and_dead() {
     let start = start_ns(pid);
     let cgroup_id = std::fs::metadata(&scope.0).unwrap().ino();
 
-    let alive = Identities::new().identify(pid, start, cgroup_id);
+    let alive = Processes::new().resolve(&task(pid, start, cgroup_id));
     drop(child.stdin.take());
     child.wait().unwrap();
-    let dead = Identities::new().identify(pid, start, cgroup_id);
+    let dead = Processes::new().resolve(&task(pid, start, cgroup_id));
 
     for identity in [&alive, &dead] {
-        assert_eq!(identity.cgroup, Some(format!("/{unit}")));
-        assert_eq!(identity.container.as_ref(), Some(&id));
+        assert_eq!(identity.cgroup, Some(format!("/{unit}").into()));
+        assert_eq!(identity.container.as_deref(), Some(id.as_str()));
         assert_eq!(identity.runtime, Some(Runtime::Docker));
     }
     assert!(alive.exe.is_some());
@@ -146,12 +160,12 @@ fn a_missing_or_foreign_proc_answers_nothing() {
     let garbled = empty.path().join("8");
     std::fs::create_dir(&garbled).unwrap();
     std::fs::write(garbled.join("stat"), b"8 (\xff\xfe").unwrap();
-    let mut identities = Identities::new();
-    identities.proc = empty.path().to_owned();
+    let mut processes = Processes::new();
+    processes.proc = empty.path().to_owned();
     for tgid in [0, 7, 8, 9, u32::MAX] {
         assert_eq!(
-            *identities.identify(tgid, 5, 0),
-            Identity::default(),
+            *processes.resolve(&task(tgid, 5, 0)),
+            Process::of(&task(tgid, 5, 0)),
             "{tgid}"
         );
     }
@@ -159,41 +173,61 @@ fn a_missing_or_foreign_proc_answers_nothing() {
 
 #[test]
 fn keeps_no_more_than_its_bound_and_drops_the_oldest() {
-    let mut identities = Identities::new();
-    identities.most = 3;
-    identities.proc = "/nonexistent".into();
-    let first = identities.identify(1, 1, 0);
+    let mut processes = Processes::new();
+    (processes.known.most, processes.named.most) = (3, 3);
+    processes.proc = "/nonexistent".into();
+    let first = processes.resolve(&task(1, 1, 0));
     for tgid in 2..=3 {
-        identities.identify(tgid, 1, 0);
+        processes.resolve(&task(tgid, 1, 0));
     }
     assert!(
-        Arc::ptr_eq(&first, &identities.identify(1, 1, 0)),
+        Arc::ptr_eq(&first, &processes.resolve(&task(1, 1, 0))),
         "negative answers are kept"
     );
-    identities.identify(4, 1, 0);
-    assert_eq!(identities.entries.len(), 3);
-    assert_eq!(identities.order.len(), 3);
+    processes.resolve(&task(4, 1, 0));
+    assert_eq!(processes.known.entries.len(), 3);
+    assert_eq!(processes.known.order.len(), 3);
     assert!(
-        !Arc::ptr_eq(&first, &identities.identify(1, 1, 0)),
+        !Arc::ptr_eq(&first, &processes.resolve(&task(1, 1, 0))),
         "the oldest was kept"
     );
 }
 
 #[test]
+fn a_process_is_read_once_whatever_its_threads_are_called() {
+    let pid = std::process::id();
+    let mut processes = Processes::new();
+    let named = |thread: u8| Task {
+        thread: TaskName::new([thread; 16]),
+        ..task(pid, start_ns(pid), 0)
+    };
+    let first = processes.resolve(&named(b'a'));
+    let second = processes.resolve(&named(b'b'));
+    assert_eq!(
+        (&first.exe, first.thread),
+        (&second.exe, named(b'a').thread)
+    );
+    assert_ne!(first.thread, second.thread);
+    assert!(Arc::ptr_eq(&first, &processes.resolve(&named(b'a'))));
+    assert!(Arc::ptr_eq(&second, &processes.resolve(&named(b'b'))));
+    assert_eq!(processes.known.entries.len(), 1);
+}
+
+#[test]
 fn asks_again_once_the_cgroups_may_be_walked_again() {
-    let mut identities = Identities::new();
-    identities.proc = "/nonexistent".into();
+    let mut processes = Processes::new();
+    processes.proc = "/nonexistent".into();
     let now = Instant::now();
     let unknown = u64::MAX;
     // The first question walks; where no cgroup2 is mounted every answer is final.
-    identities.identify_at(1, 1, unknown, now);
-    let second = identities.identify_at(2, 1, unknown, now);
-    let soon = identities.identify_at(2, 1, unknown, now + Duration::from_millis(1));
+    processes.resolve_at(&task(1, 1, unknown), || now);
+    let second = processes.resolve_at(&task(2, 1, unknown), || now);
+    let soon = processes.resolve_at(&task(2, 1, unknown), || now + Duration::from_millis(1));
     assert!(Arc::ptr_eq(&second, &soon));
-    let later = identities.identify_at(2, 1, unknown, now + Duration::from_secs(2));
-    let settled = identities.identify_at(2, 1, unknown, now + Duration::from_secs(9));
+    let later = processes.resolve_at(&task(2, 1, unknown), || now + Duration::from_secs(2));
+    let settled = processes.resolve_at(&task(2, 1, unknown), || now + Duration::from_secs(9));
     assert!(Arc::ptr_eq(&later, &settled));
-    assert_eq!(identities.order.len(), 2);
+    assert_eq!(processes.known.order.len(), 2);
 }
 
 #[test]
@@ -207,7 +241,7 @@ fn kernel_threads_have_no_exe() {
         return;
     };
     let pid = u32::try_from(process.pid).unwrap();
-    let identity = Identities::new().identify(pid, start_ns(pid), 0);
+    let identity = Processes::new().resolve(&task(pid, start_ns(pid), 0));
     assert_eq!(identity.exe, None);
     assert_eq!(identity.container, None);
     assert!(identity.cgroup.is_some());

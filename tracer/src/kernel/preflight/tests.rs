@@ -5,6 +5,7 @@ use std::path::Path;
 use super::facts::{parse_lockdown, read_types};
 use super::*;
 use crate::kernel::kallsyms::Symbol;
+use crate::model::{Check, Report};
 
 mod gaps;
 mod hooks;

@@ -1,17 +1,14 @@
 /*! Failures, and what is kept together where there is too much of it. */
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use super::super::pool::{OwnerId, Pool};
 use super::super::{Ledger, Limits};
 use super::scene::{
     ALL, MS, NETNS, SECOND, START, WATCH, anywhere, dump, event, ledger, listed, namespace, pool,
     pool_id, tell,
 };
-use crate::event::sample::foreign_bind;
-use crate::event::{Cause, Kind, TcpState};
-use crate::source::Failure;
+use crate::model::sample::foreign_bind;
+use crate::model::{Cause, Failure, Kind, Pool, Process, TcpState};
 
 #[test]
 fn failures_are_exact_and_bounded() {
@@ -24,7 +21,7 @@ fn failures_are_exact_and_bounded() {
             count,
             ..Failure::single(first)
         };
-        ledger.failure(&failure, &Arc::default());
+        ledger.failure(&failure);
     };
     fail(1, 3);
     fail(1, 4);
@@ -40,10 +37,10 @@ fn failures_are_exact_and_bounded() {
     let counts: Vec<_> = pools
         .failures
         .iter()
-        .map(|one| (one.owner.tgid, one.count))
+        .map(|one| (one.process.tgid, one.count))
         .collect();
     assert_eq!(counts, [(0, 10), (1, 7), (2, 1)]);
-    assert_eq!(pools.failures[0].owner, OwnerId::others());
+    assert_eq!(pools.failures[0].process, Process::others());
     let elsewhere = ledger.elsewhere();
     assert_eq!(elsewhere.len(), 1);
     assert!(elsewhere[0].failed.bind && elsewhere[0].src == anywhere());

@@ -4,10 +4,8 @@ use proptest::prelude::{ProptestConfig, Strategy, any};
 use proptest::{collection, proptest};
 
 use super::scene::{ALL, MS, SECOND, START, WATCH, dump, event, ledger, listed, namespace, tell};
-use crate::event::{Event, Kind, TcpState};
-use crate::ledger::dump::Dump;
-use crate::ledger::pool::{Pool, States};
 use crate::ledger::{Feed, Ledger};
+use crate::model::{Dump, Event, Kind, Pool, States, TcpState};
 
 const DPORT: u16 = 80;
 

@@ -7,9 +7,8 @@ kernel does it, the ledger gets the events and a dump every second.
 use std::collections::{BTreeMap, VecDeque};
 
 use super::scene::{ALL, MS, SECOND, START, WATCH, dump, event, ledger, listed, pool, tell};
-use crate::event::{Kind, TcpState};
-use crate::ledger::pool::Pool;
 use crate::ledger::{Feed, Ledger};
+use crate::model::{Event, Kind, Pool, TcpState};
 
 const PORTS: usize = 1_000;
 
@@ -76,9 +75,9 @@ impl Kernel {
             if feed.opens {
                 tell(
                     ledger,
-                    &crate::event::Event {
+                    &Event {
                         kind: Kind::Closed,
-                        ..birth
+                        ..birth.clone()
                     },
                 );
             }

@@ -6,9 +6,8 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
 use proptest::{collection, proptest};
 
 use super::scene::{ALL, MS, SECOND, START, WATCH, dump, event, ledger, listed, tell, unknown};
-use crate::event::{Closer, Event, Kind, Ownership, TcpState};
 use crate::ledger::Ledger;
-use crate::ledger::pool::States;
+use crate::model::{Closer, Event, Kind, Ownership, States, TcpState};
 
 const SOCKET_STATES: [TcpState; 9] = States::ALL;
 
@@ -151,7 +150,7 @@ proptest! {
             assert_eq!(pool.states, wanted);
             for tgid in 1..5 {
                 let listed = sockets.iter().filter(|one| (one.1, one.3) == (tgid, pool.id.dport));
-                let held = pool.holders.iter().filter(|one| one.owner.tgid == tgid);
+                let held = pool.holders.iter().filter(|one| one.process.tgid == tgid);
                 let held: u64 = held.map(|one| one.states.total()).sum();
                 assert!(held >= listed.count() as u64, "{tgid} keeps what is listed as its own");
             }
@@ -197,7 +196,7 @@ proptest! {
                     let mut holders: Vec<_> = pool
                         .holders
                         .iter()
-                        .map(|one| (one.owner.tgid, one.states.most_first(), one.opened, one.ends))
+                        .map(|one| (one.process.tgid, one.states.most_first(), one.opened, one.ends))
                         .collect();
                     holders.sort_by_key(|one| one.0);
                     (pool.id, holders)
@@ -210,7 +209,7 @@ proptest! {
     }
 }
 
-fn list(sockets: &[(usize, u32, u16, u16)], at_ns: u64) -> crate::ledger::dump::Dump {
+fn list(sockets: &[(usize, u32, u16, u16)], at_ns: u64) -> crate::model::Dump {
     let sockets = sockets.iter().map(|&(state, tgid, sport, dport)| {
         listed(
             SOCKET_STATES[state],

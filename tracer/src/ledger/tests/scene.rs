@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::sample::{exhausted, opened, task, time_wait};
-use crate::event::{Closer, Direction, Event, Kind, Owner, Ownership, TcpState};
-use crate::host::sysctl::{PortRange, TwReuse};
-use crate::ledger::dump::{Dump, Listed, Namespace};
-use crate::ledger::pool::{Pool, PoolId};
 use crate::ledger::{Feed, Ledger, Limits};
+use crate::model::sample::{exhausted, opened, task, time_wait};
+use crate::model::{
+    Closer, Direction, Dump, Event, Kind, Listed, Namespace, Ownership, Pool, PoolId, PortRange,
+    Process, TcpState, TwReuse,
+};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 pub(super) const MS: u64 = 1_000_000;
@@ -31,14 +31,13 @@ pub(super) fn ledger(feed: Feed) -> Ledger {
     Ledger::new(Limits::new(feed))
 }
 
-pub(super) fn owner(tgid: u32) -> Owner {
-    Owner {
+pub(super) fn process(tgid: u32) -> Arc<Process> {
+    Arc::new(Process {
         tgid,
-        tid: tgid,
         start_ns: u64::from(tgid) * 10_000_000,
         comm: task(b"web"),
-        ..Owner::default()
-    }
+        ..Process::default()
+    })
 }
 
 pub(super) fn namespace() -> Namespace {
@@ -84,7 +83,8 @@ pub(super) fn event(kind: Kind, at_ns: u64, tgid: u32, sport: u16, dport: u16) -
     let mut event = Event {
         ts_ns: at_ns,
         kind,
-        owner: owner(tgid),
+        process: process(tgid),
+        tid: tgid,
         duration_ns: Some(MS),
         closer: Some(Closer::Local),
         ..base
@@ -106,7 +106,7 @@ pub(super) fn event(kind: Kind, at_ns: u64, tgid: u32, sport: u16, dport: u16) -
 
 pub(super) fn unknown(event: Event) -> Event {
     Event {
-        owner: Owner::default(),
+        process: Process::nobody(),
         ownership: Ownership::Unknown,
         direction: None,
         ..event
@@ -114,7 +114,7 @@ pub(super) fn unknown(event: Event) -> Event {
 }
 
 pub(super) fn tell(ledger: &mut Ledger, event: &Event) {
-    ledger.event(event, &Arc::default());
+    ledger.event(event);
 }
 
 pub(super) fn listed(state: TcpState, tgid: Option<u32>, sport: u16, dport: u16) -> Listed {
@@ -123,7 +123,8 @@ pub(super) fn listed(state: TcpState, tgid: Option<u32>, sport: u16, dport: u16)
         local: local(sport),
         remote: remote(dport),
         cookie: u64::from(sport),
-        owner: tgid.map(|tgid| Arc::new((owner(tgid), Arc::default()))),
+        process: tgid.map(process),
+        due_in: None,
     }
 }
 
@@ -133,7 +134,8 @@ pub(super) fn listener(ip: [u8; 4], port: u16) -> Listed {
         local: SocketAddr::from((ip, port)),
         remote: SocketAddr::from(([0, 0, 0, 0], 0)),
         cookie: 0,
-        owner: None,
+        process: None,
+        due_in: None,
     }
 }
 
@@ -157,7 +159,7 @@ pub(super) fn pool(ledger: &Ledger, now_ns: u64, dport: u16) -> Pool {
 pub(super) fn held(pool: &Pool, tgid: u32, state: TcpState) -> u64 {
     pool.holders
         .iter()
-        .filter(|holder| holder.owner.tgid == tgid)
+        .filter(|holder| holder.process.tgid == tgid)
         .map(|holder| holder.states.get(state))
         .sum()
 }

@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 
 use super::line::Time;
 use super::{Json, SCHEMA};
-use crate::event::{Owner, TcpState};
-use crate::host::process::Identity;
-use crate::ledger::pool::{Ends, Failed, Forecast, Foretold, Holder, Pool, PoolId, Rates, States};
+use crate::model::{
+    Ends, Failed, Forecast, Foretold, Holder, Pool, PoolId, Process, Rates, States, TcpState,
+};
 use crate::view::escape;
 
 /// Processes listed of a pool; the rest is counted.
@@ -46,7 +46,7 @@ pub(super) struct PoolLine<'a> {
     heading: Heading,
     #[serde(skip_serializing_if = "Option::is_none")]
     foretold: Option<Told>,
-    holders: Vec<Process<'a>>,
+    holders: Vec<Member<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     holders_beyond: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -85,7 +85,7 @@ impl<'a> PoolLine<'a> {
             drift: pool.drift,
             heading: Heading::of(pool.forecast.as_ref(), now_ns),
             foretold: pool.foretold.as_ref().map(|told| Told::of(told, json)),
-            holders: pool.holders.iter().take(LISTED).map(Process::of).collect(),
+            holders: pool.holders.iter().take(LISTED).map(Member::of).collect(),
             holders_beyond: pool.holders.len().saturating_sub(LISTED),
             failures: pool.failures.iter().take(LISTED).map(Victim::of).collect(),
             failures_beyond: pool.failures.len().saturating_sub(LISTED),
@@ -265,17 +265,17 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn of(owner: &'a Owner, who: &'a Identity) -> Self {
-        let known = owner.tgid != 0;
+    fn of(process: &'a Process) -> Self {
+        let known = process.tgid != 0;
         Self {
-            pid: known.then_some(owner.tgid),
-            comm: known.then(|| escape::lossless(owner.comm.bytes())),
-            exe: who.exe.as_deref(),
-            uid: known.then_some(owner.uid),
-            container: who.container.as_deref(),
-            runtime: who.runtime.map(crate::host::cgroup::Runtime::as_str),
-            pod: who.pod.as_deref(),
-            cgroup: who.cgroup.as_deref(),
+            pid: known.then_some(process.tgid),
+            comm: known.then(|| escape::lossless(process.comm.bytes())),
+            exe: process.exe.as_deref(),
+            uid: known.then_some(process.uid),
+            container: process.container.as_deref(),
+            runtime: process.runtime.map(crate::model::Runtime::as_str),
+            pod: process.pod.as_deref(),
+            cgroup: process.cgroup.as_deref(),
             owner: (!known).then_some("unknown"),
         }
     }
@@ -283,7 +283,7 @@ impl<'a> Named<'a> {
 
 /// A process and what it holds.
 #[derive(Serialize)]
-pub(super) struct Process<'a> {
+pub(super) struct Member<'a> {
     #[serde(flatten)]
     named: Named<'a>,
     holding: u64,
@@ -295,10 +295,10 @@ pub(super) struct Process<'a> {
     bound: u64,
 }
 
-impl<'a> Process<'a> {
+impl<'a> Member<'a> {
     pub(super) fn of(holder: &'a Holder) -> Self {
         Self {
-            named: Named::of(&holder.owner, &holder.who),
+            named: Named::of(&holder.process),
             holding: holder.states.total(),
             by_state: ByState(holder.states),
             rate: Milli(holder.open_rate.ten),
@@ -325,9 +325,9 @@ pub(super) struct Victim<'a> {
 impl<'a> Victim<'a> {
     pub(super) fn of(failed: &'a Failed) -> Self {
         Self {
-            named: Named::of(&failed.owner, &failed.who),
+            named: Named::of(&failed.process),
             call: call(failed.bind),
-            errno: failed.errno.map(crate::event::Error::name),
+            errno: failed.errno.map(crate::model::Error::name),
             cause: failed.cause.name(),
             count: failed.count,
         }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use super::line::{self, Time};
 use super::socket::{Names, Person};
-use crate::event::{Event, Kind, Owner, Ownership};
-use crate::host::process::Identity;
+use crate::model::{Event, Kind, Ownership, Process};
 
 /// Threads whose part of a line is kept, mostly below a kilobyte each. A hostile path of `PATH_MAX`
 /// makes it 25 kB, so 6 MB at worst.
@@ -37,10 +36,10 @@ struct Second {
 /// A thread as the lines show it.
 #[derive(Debug)]
 struct Known {
-    owner: Owner,
+    /// Held, so that no other process can come to its address.
+    process: Arc<Process>,
+    tid: u32,
     ownership: Ownership,
-    /// Held, so that no other identity can come to its address.
-    who: Arc<Identity>,
     /// Its fields, with a comma in front.
     text: Vec<u8>,
 }
@@ -60,7 +59,6 @@ impl Quick {
         &mut self,
         event: &Event,
         time: &Time,
-        who: &Arc<Identity>,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
         let tuple = &event.tuple;
@@ -68,7 +66,7 @@ impl Quick {
         put(r#","ts":""#, out);
         self.time(time, out)?;
         put("\"", out);
-        self.person(event, who, out)?;
+        self.person(event, out)?;
         number(r#","netns":"#, u64::from(tuple.netns), out);
         if tuple.ifindex != 0 {
             number(r#","ifindex":"#, u64::from(tuple.ifindex), out);
@@ -149,13 +147,13 @@ impl Quick {
         Ok(())
     }
 
-    fn person(&mut self, event: &Event, who: &Arc<Identity>, out: &mut Vec<u8>) -> io::Result<()> {
+    fn person(&mut self, event: &Event, out: &mut Vec<u8>) -> io::Result<()> {
         // Threads of a pool have ids in a row: few share a place.
-        let index = event.owner.tid as usize % self.people.len();
+        let index = event.tid as usize % self.people.len();
         let place = &mut self.people[index];
         let known = match place {
-            Some(known) if known.is_of(event, who) => known,
-            _ => place.insert(Known::new(event, who)?),
+            Some(known) if known.is_of(event) => known,
+            _ => place.insert(Known::new(event)?),
         };
         out.extend_from_slice(&known.text);
         Ok(())
@@ -163,27 +161,24 @@ impl Quick {
 }
 
 impl Known {
-    fn new(event: &Event, who: &Arc<Identity>) -> io::Result<Self> {
-        let names = Names::of(&event.owner);
+    fn new(event: &Event) -> io::Result<Self> {
+        let names = Names::of(&event.process);
         let mut text = Vec::new();
-        line::object(
-            &Person::of(&event.owner, event.ownership, who, &names),
-            &mut text,
-        )?;
+        line::object(&Person::of(event, &names), &mut text)?;
         // There is always a field: a known owner has its pid, an unknown one says so.
         text[0] = b',';
         text.pop();
         Ok(Self {
-            owner: event.owner,
+            process: Arc::clone(&event.process),
+            tid: event.tid,
             ownership: event.ownership,
-            who: Arc::clone(who),
             text,
         })
     }
 
-    fn is_of(&self, event: &Event, who: &Arc<Identity>) -> bool {
-        Arc::ptr_eq(&self.who, who)
-            && self.owner == event.owner
+    fn is_of(&self, event: &Event) -> bool {
+        Arc::ptr_eq(&self.process, &event.process)
+            && self.tid == event.tid
             && self.ownership == event.ownership
     }
 }

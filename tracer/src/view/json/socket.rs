@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::SCHEMA;
 use super::line::Time;
-use crate::event::{Event, Kind, Owner, Ownership};
-use crate::host::process::Identity;
+use crate::model::{Event, Kind, Ownership, Process};
 use crate::view::escape;
 
 /// Both names as text; they must outlive the line that borrows them.
@@ -18,10 +17,10 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn of(owner: &'a Owner) -> Self {
+    pub(super) fn of(process: &'a Process) -> Self {
         Self {
-            comm: escape::lossless(owner.comm.bytes()),
-            thread: escape::lossless(owner.thread.bytes()),
+            comm: escape::lossless(process.comm.bytes()),
+            thread: escape::lossless(process.thread.bytes()),
         }
     }
 }
@@ -54,26 +53,22 @@ pub(super) struct Person<'a> {
 }
 
 impl<'a> Person<'a> {
-    /// An owner, as sure as `ownership` says.
-    pub(super) fn of(
-        owner: &Owner,
-        ownership: Ownership,
-        who: &'a Identity,
-        names: &'a Names<'_>,
-    ) -> Self {
-        let known = ownership != Ownership::Unknown;
+    /// The process behind an event, as sure as the event is.
+    pub(super) fn of(event: &'a Event, names: &'a Names<'_>) -> Self {
+        let process = &*event.process;
+        let known = event.ownership != Ownership::Unknown;
         Self {
-            pid: known.then_some(owner.tgid),
-            tid: known.then_some(owner.tid),
+            pid: known.then_some(process.tgid),
+            tid: known.then_some(event.tid),
             comm: known.then_some(&names.comm),
             thread: known.then_some(&names.thread),
-            exe: who.exe.as_deref(),
-            uid: known.then_some(owner.uid),
-            container: who.container.as_deref(),
-            runtime: who.runtime.map(crate::host::cgroup::Runtime::as_str),
-            pod: who.pod.as_deref(),
-            cgroup: who.cgroup.as_deref(),
-            owner: match ownership {
+            exe: process.exe.as_deref(),
+            uid: known.then_some(process.uid),
+            container: process.container.as_deref(),
+            runtime: process.runtime.map(crate::model::Runtime::as_str),
+            pod: process.pod.as_deref(),
+            cgroup: process.cgroup.as_deref(),
+            owner: match event.ownership {
                 Ownership::Seen => None,
                 Ownership::AtClose => Some("at_close"),
                 Ownership::Unknown => Some("unknown"),
@@ -130,28 +125,28 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// The line of one event, with the time given.
-    pub(super) fn of(event: &Event, ts: Time, who: &'a Identity, names: &'a Names<'_>) -> Self {
+    pub(super) fn of(event: &'a Event, ts: Time, names: &'a Names<'_>) -> Self {
         let tuple = &event.tuple;
         let destination = event.kind != Kind::BindFailed;
         Self {
             schema: SCHEMA,
             r#type: event.kind.name(),
             ts,
-            person: Person::of(&event.owner, event.ownership, who, names),
+            person: Person::of(event, names),
             netns: tuple.netns,
             ifindex: Some(tuple.ifindex).filter(|&ifindex| ifindex != 0),
-            direction: event.direction.map(crate::event::Direction::name),
+            direction: event.direction.map(crate::model::Direction::name),
             src: tuple.src,
             sport: Some(tuple.sport).filter(|&port| port != 0),
             dst: destination.then_some(tuple.dst),
             dport: destination.then_some(tuple.dport),
             mapped: tuple.mapped,
-            errno: event.errno.map(crate::event::Error::name),
-            cause: event.cause.map(crate::event::Cause::name),
+            errno: event.errno.map(crate::model::Error::name),
+            cause: event.cause.map(crate::model::Cause::name),
             count: None,
-            closer: event.closer.map(crate::event::Closer::name),
-            state: event.state.map(crate::event::TcpState::name),
-            reason: event.end_reason.map(crate::event::EndReason::name),
+            closer: event.closer.map(crate::model::Closer::name),
+            state: event.state.map(crate::model::TcpState::name),
+            reason: event.end_reason.map(crate::model::EndReason::name),
             duration_ns: event.duration_ns,
             search_ns: event.search_ns,
             cookie: event.cookie,

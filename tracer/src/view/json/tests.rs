@@ -6,15 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Json;
-use crate::event::sample::{closed_in, exhausted, foreign_bind, opened, task, time_wait};
-use crate::event::{EndReason, Event, Kind, Ownership};
-use crate::host::cgroup::Runtime;
-use crate::host::process::Identity;
-use crate::ledger::Evicted;
-use crate::source::{About, Failure, Loss, Lost};
-use crate::stream::books::Shortfall;
-use crate::stream::tally::Totals;
-use crate::view::{Summary, View};
+use crate::model::sample::{closed_in, exhausted, foreign_bind, opened, task, time_wait};
+use crate::model::{
+    About, EndReason, Event, Evicted, Failure, Kind, Loss, Lost, Ownership, Runtime, Shortfall,
+};
+use crate::state::{State, Tally};
+use crate::view::{Frames, View};
 
 fn json() -> Json {
     Json::new(&About {
@@ -24,31 +21,32 @@ fn json() -> Json {
     })
 }
 
-fn rendered(render: impl FnOnce(&mut Json, &mut Vec<u8>) -> std::io::Result<()>) -> String {
-    let mut out = Vec::new();
+fn rendered(render: impl FnOnce(&mut Json, &mut Frames) -> std::io::Result<()>) -> String {
+    let mut out = Frames::default();
+    out.set_room(usize::MAX);
     render(&mut json(), &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out.bytes().to_vec()).unwrap()
 }
 
 fn event(event: Event) -> String {
-    rendered(|json, out| json.event(&event, &Arc::default(), out))
+    rendered(|json, out| json.event(&event, out))
 }
 
 fn failure(failure: &Failure) -> String {
-    rendered(|json, out| json.failure(failure, &Arc::default(), out))
+    rendered(|json, out| json.failure(failure, out))
 }
 
 #[test]
 fn time_wait_with_everything() {
-    let who = Arc::new(Identity {
-        exe: Some("/usr/bin/web".into()),
-        cgroup: Some("/system.slice/docker-3f4e.scope".into()),
-        container: Some("3f4e".into()),
-        runtime: Some(Runtime::Docker),
-        pod: Some("9a8b".into()),
-    });
+    let mut waiting = time_wait();
+    let process = Arc::make_mut(&mut waiting.process);
+    process.exe = Some("/usr/bin/web".into());
+    process.cgroup = Some("/system.slice/docker-3f4e.scope".into());
+    process.container = Some("3f4e".into());
+    process.runtime = Some(Runtime::Docker);
+    process.pod = Some("9a8b".into());
     assert_eq!(
-        rendered(|json, out| json.event(&time_wait(), &who, out)),
+        event(waiting),
         concat!(
             r#"{"schema":1,"type":"time_wait","ts":"2023-11-14T22:13:21.500000000Z","#,
             r#""pid":4242,"tid":4243,"comm":"web","thread":"worker","exe":"/usr/bin/web","uid":1000,"#,
@@ -173,7 +171,7 @@ fn hostile_names_are_the_same_string_to_a_reader_and_nothing_to_a_terminal() {
         (b"\xffbad\xc3", "\\xffbad\\xc3"),
     ] {
         let mut hostile = time_wait();
-        hostile.owner.comm = task(name);
+        Arc::make_mut(&mut hostile.process).comm = task(name);
         let line = event(hostile);
         assert!(
             line.trim_end()
@@ -204,22 +202,30 @@ fn loss_and_summary() {
         r#""lost":{"ring_full":3,"sockets_full":0,"pids_full":0,"attempts_full":0,"recursion":0,"#,
         r#""undecodable":0,"unreadable":0,"unseen":0,"output":4}"#
     );
+    let lossy = State {
+        losses: loss,
+        ..State::default()
+    };
     assert_eq!(
-        rendered(|json, out| json.loss(0, &loss, out)),
+        rendered(|json, out| json.look(&lossy, out)),
         format!(
             "{}{lost}}}\n",
             r#"{"schema":1,"type":"loss","ts":"2023-11-14T22:13:20.000000000Z","#
         )
     );
-    let summary = Summary {
-        end_ns: 5_000_000_000,
-        duration_ns: 5_000_000_000,
-        totals: Totals {
-            connect_failed: 150,
-            time_wait: 2000,
-            ..Totals::default()
-        },
-        loss,
+    let mut totals = Tally::default();
+    totals.failure(&Failure {
+        count: 150,
+        ..Failure::single(exhausted())
+    });
+    for _ in 0..2000 {
+        totals.event(&time_wait());
+    }
+    let state = State {
+        now_ns: 5_000_000_000,
+        began_ns: 0,
+        totals,
+        losses: loss,
         shortfall: Shortfall {
             unlisted: 2,
             evicted: Evicted {
@@ -233,11 +239,12 @@ fn loss_and_summary() {
             backend: [("state".to_owned(), "tracepoint".to_owned())].into(),
             opens: false,
             clock_offset_ns: 0,
+            ..About::default()
         },
-        ..Summary::default()
+        ..State::default()
     };
     assert_eq!(
-        rendered(|json, out| json.summary(&summary, out)),
+        rendered(|json, out| json.summary(&state, out)),
         format!(
             "{}{}{lost},{}\n",
             r#"{"schema":1,"type":"summary","ts":"2023-11-14T22:13:25.000000000Z","duration_ns":5000000000,"#,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::line::Time;
 use super::pool::{
-    ByState, Heading, LISTED, Level, Milli, Process, Told, Victim, Where, call, is_zero,
+    ByState, Heading, LISTED, Level, Member, Milli, Told, Victim, Where, call, is_zero,
 };
 use super::{Json, SCHEMA};
 use crate::diagnosis::{Count, Effect, Remedy, Verdict};
@@ -29,7 +29,7 @@ pub(super) struct VerdictLine<'a> {
     heading: Heading,
     #[serde(skip_serializing_if = "Option::is_none")]
     foretold: Option<Told>,
-    culprits: Vec<Process<'a>>,
+    culprits: Vec<Member<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
     culprits_beyond: usize,
     victims: Vec<Victim<'a>>,
@@ -70,7 +70,7 @@ impl<'a> VerdictLine<'a> {
                 .culprits
                 .iter()
                 .take(LISTED)
-                .map(Process::of)
+                .map(Member::of)
                 .collect(),
             culprits_beyond: verdict.culprits.len().saturating_sub(LISTED),
             victims: verdict
@@ -117,7 +117,7 @@ impl Failures {
     fn of(count: &Count) -> Self {
         Self {
             call: call(count.bind),
-            errno: count.errno.map(crate::event::Error::name),
+            errno: count.errno.map(crate::model::Error::name),
             cause: count.cause.name(),
             count: count.count,
         }

@@ -2,7 +2,7 @@
 
 use super::News;
 use crate::diagnosis::{Urgency, Verdict};
-use crate::ledger::pool::Forecast;
+use crate::model::Forecast;
 use crate::view::sample::{NOW_NS, churn, id, leak};
 
 const SECOND: u64 = 1_000_000_000;

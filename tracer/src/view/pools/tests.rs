@@ -1,11 +1,12 @@
 /*! The table, to the letter. */
 
+use std::sync::Arc;
+
 use unicode_width::UnicodeWidthStr as _;
 
 use super::write;
-use crate::event::TcpState;
-use crate::event::sample::task;
-use crate::ledger::pool::{Forecast, Pool};
+use crate::model::sample::task;
+use crate::model::{Forecast, Pool, TcpState};
 use crate::view::Page;
 use crate::view::escape::is_hazardous;
 use crate::view::sample::{NOW_NS, before, dry_pool, holder, id, states};
@@ -13,7 +14,7 @@ use crate::view::sample::{NOW_NS, before, dry_pool, holder, id, states};
 fn pools() -> Vec<Pool> {
     let open = [(TcpState::Established, 21_000), (TcpState::CloseWait, 3)];
     let mut hostile = holder(31_337, b"\x1b[2J\xffx", &open);
-    hostile.owner.comm = task(b"\x1b]0;x\x07\xff\n");
+    Arc::make_mut(&mut hostile.process).comm = task(b"\x1b]0;x\x07\xff\n");
     let six = Pool {
         id: id(
             "fd00:10:244:1::17",

@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use anstyle::{AnsiColor, Style};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::event::{Event, Ownership};
-use crate::stream::place::Place;
+use crate::model::{Event, Ownership, Place};
 use crate::view::escape;
 
 /// Columns of a line: time, process, what, count, place; then the detail.
@@ -172,8 +171,12 @@ pub(super) fn who(event: &Event) -> String {
     if event.ownership == Ownership::Unknown {
         return "?".to_owned();
     }
-    let owner = &event.owner;
-    format!("{}[{}]", escape::terminal(owner.comm.bytes()), owner.tgid)
+    let process = &event.process;
+    format!(
+        "{}[{}]",
+        escape::terminal(process.comm.bytes()),
+        process.tgid
+    )
 }
 
 /// `10.0.0.2:6432`, `[fd00::2]:6432`.

@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::columns::{Colour, Columns, arrow, grouped, span};
-use crate::source::{About, Lost};
-use crate::stream::books::Shortfall;
-use crate::stream::tally::Row;
-use crate::view::{Summary, escape};
+use crate::model::{About, Lost, Shortfall};
+use crate::state::{Row, State};
+use crate::view::escape;
 
 /// Rows shown; the rest is counted.
 const ROWS: usize = 10;
 
 /// Writes the summary.
-pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn write(state: &State, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
     let faint = columns.style(Colour::Faint);
-    let totals = &summary.totals;
+    let totals = state.totals.totals();
     writeln!(
         out,
         "{faint}summary of {}{faint:#}",
-        span(summary.duration_ns)
+        span(state.duration_ns())
     )?;
     let inferred = match totals.time_wait_inferred {
         0 => String::new(),
@@ -40,8 +39,8 @@ pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> 
             writeln!(out, "{}", line.trim_end())?;
         }
     }
-    rows(summary, columns, out)?;
-    let loss = &summary.loss;
+    rows(state, columns, out)?;
+    let loss = &state.losses;
     if loss.lost.total() == 0 {
         writeln!(out, "  lost              nothing")?;
     } else {
@@ -60,7 +59,7 @@ pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> 
             grouped(loss.recursion_rescued)
         )?;
     }
-    let Shortfall { unlisted, evicted } = summary.shortfall;
+    let Shortfall { unlisted, evicted } = state.shortfall;
     if unlisted > 0 {
         let plural = if unlisted == 1 { "" } else { "s" };
         writeln!(
@@ -81,12 +80,13 @@ pub(super) fn write(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> 
     writeln!(
         out,
         "  {faint}seen with         {}{faint:#}",
-        seen_with(&summary.about)
+        seen_with(&state.about)
     )
 }
 
-fn rows(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
-    let shown = &summary.rows[..summary.rows.len().min(ROWS)];
+fn rows(state: &State, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
+    let rows = state.totals.rows();
+    let shown = &rows[..rows.len().min(ROWS)];
     let names: Vec<(String, String)> = shown
         .iter()
         .map(|row| (name(row), arrow(&row.place)))
@@ -100,7 +100,7 @@ fn rows(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> io::Result<(
         write!(out, "  {name:<process$}  {arrow:<place$}")?;
         let mut separator = "  ";
         for ((errno, cause), count) in &row.failures {
-            let errno = errno.map_or_else(|| "failed".into(), crate::event::Error::name);
+            let errno = errno.map_or_else(|| "failed".into(), crate::model::Error::name);
             let bad = columns.style(Colour::Bad);
             write!(
                 out,
@@ -123,20 +123,24 @@ fn rows(summary: &Summary, columns: &Columns, out: &mut Vec<u8>) -> io::Result<(
         }
         out.push(b'\n');
     }
-    let more = summary.rows.len() - shown.len();
-    if more > 0 || summary.beyond > 0 {
-        let least = if summary.beyond > 0 { "at least " } else { "" };
+    let more = rows.len() - shown.len();
+    if more > 0 || state.totals.beyond() > 0 {
+        let least = if state.totals.beyond() > 0 {
+            "at least "
+        } else {
+            ""
+        };
         writeln!(out, "  and {least}{} more", grouped(more as u64))?;
     }
     Ok(())
 }
 
 fn name(row: &Row) -> String {
-    if row.owner.tgid == 0 {
+    if row.process.tgid == 0 {
         return "?".to_owned();
     }
-    let comm = escape::terminal(row.owner.comm.bytes());
-    format!("{comm}[{}]", row.owner.tgid)
+    let comm = escape::terminal(row.process.comm.bytes());
+    format!("{comm}[{}]", row.process.tgid)
 }
 
 /// `1,204 ring buffer full, 3 recursion`

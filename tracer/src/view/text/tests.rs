@@ -8,13 +8,10 @@ use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Options, Text};
-use crate::event::sample::{closed_in, exhausted, foreign_bind, opened, task, time_wait};
-use crate::event::{EndReason, Event, Kind, Ownership, TcpState};
-use crate::host::process::Identity;
-use crate::source::{About, Failure, Loss, Lost};
-use crate::stream::books::{Judgement, Shortfall};
-use crate::stream::tally::Tally;
-use crate::view::{Summary, View};
+use crate::model::sample::{closed_in, exhausted, foreign_bind, opened, task, time_wait};
+use crate::model::{About, EndReason, Event, Failure, Kind, Loss, Lost, Ownership, TcpState};
+use crate::state::{State, Tally};
+use crate::view::{Frames, Judging, View};
 
 fn text(change: impl FnOnce(&mut Options)) -> Text {
     let mut options = Options {
@@ -22,29 +19,42 @@ fn text(change: impl FnOnce(&mut Options)) -> Text {
         colour: false,
         each: false,
         ends: false,
+        judging: Judging::Stream,
         zone: TimeZone::UTC,
     };
     change(&mut options);
     Text::new(options, 1_700_000_000_000_000_000)
 }
 
+/// What is written at the end, but for the last words.
+fn end(view: &mut Text, state: &State) -> String {
+    let mut out = Frames::default();
+    view.end(state, &mut out).unwrap();
+    String::from_utf8(out.bytes().to_vec()).unwrap()
+}
+
+/// The last words.
+fn summary(view: &mut Text, state: &State) -> String {
+    let mut out = Frames::default();
+    view.summary(state, &mut out).unwrap();
+    String::from_utf8(out.bytes().to_vec()).unwrap()
+}
+
 struct Screen {
     view: Text,
-    out: Vec<u8>,
-    who: Arc<Identity>,
+    out: Frames,
 }
 
 impl Screen {
     fn new(view: Text) -> Self {
         Self {
             view,
-            out: Vec::new(),
-            who: Arc::default(),
+            out: Frames::default(),
         }
     }
 
     fn event(&mut self, event: &Event) {
-        self.view.event(event, &self.who, &mut self.out).unwrap();
+        self.view.event(event, &mut self.out).unwrap();
     }
 
     fn failures(&mut self, count: u64, first: Event, fresh: bool) {
@@ -53,19 +63,27 @@ impl Screen {
             fresh,
             ..Failure::single(first)
         };
-        self.view
-            .failure(&failure, &self.who, &mut self.out)
-            .unwrap();
+        self.view.failure(&failure, &mut self.out).unwrap();
     }
 
     fn tick(&mut self, now_ns: u64) -> String {
-        self.view.tick(now_ns, &mut self.out).unwrap();
-        String::from_utf8(std::mem::take(&mut self.out)).unwrap()
+        let state = State {
+            now_ns,
+            ..State::default()
+        };
+        self.view.look(&state, &mut self.out).unwrap();
+        self.shown()
     }
 
     fn finish(&mut self) -> String {
-        self.view.finish(&mut self.out).unwrap();
-        String::from_utf8(std::mem::take(&mut self.out)).unwrap()
+        let shown = self.shown();
+        shown + &end(&mut self.view, &State::default())
+    }
+
+    fn shown(&mut self) -> String {
+        let shown = String::from_utf8(self.out.bytes().to_vec()).unwrap();
+        self.out.clear();
+        shown
     }
 }
 
@@ -79,7 +97,7 @@ fn a_burst_is_one_line_a_second() {
     screen.failures(1200, exhausted(), true);
     screen.failures(4, exhausted(), false);
     let mut other = time_wait();
-    other.owner.tgid = 5;
+    Arc::make_mut(&mut other.process).tgid = 5;
     other.ts_ns += 1;
     screen.event(&other);
     assert_eq!(screen.tick(1_999_999_999), "");
@@ -103,23 +121,23 @@ fn each_kind_has_its_words() {
         options.each = true;
         options.ends = true;
     }));
-    screen.who = Arc::new(Identity {
-        container: Some("3f4e5d6c7b8a99aabbcc".into()),
-        ..Identity::default()
-    });
-    screen.event(&opened());
-    screen.event(&closed_in());
-    screen.event(&Event {
+    let contained = |mut event: Event| {
+        Arc::make_mut(&mut event.process).container = Some("3f4e5d6c7b8a99aabbcc".into());
+        event
+    };
+    screen.event(&contained(opened()));
+    screen.event(&contained(closed_in()));
+    screen.event(&contained(Event {
         kind: Kind::TimeWaitEnd,
         end_reason: Some(EndReason::Expired),
         ..time_wait()
-    });
-    screen.event(&Event {
+    }));
+    screen.event(&contained(Event {
         ownership: Ownership::Unknown,
         inferred: true,
         ..time_wait()
-    });
-    screen.failures(1, foreign_bind(), true);
+    }));
+    screen.failures(1, contained(foreign_bind()), true);
     assert_eq!(
         screen.finish(),
         "\
@@ -173,13 +191,15 @@ fn eighty_columns_are_enough() {
         "22:13:21 web[4242]      EADDRNOTAVAIL ×1,204 → 10.0.0.2:6432 ports_exhausted, f…\n"
     );
     let mut long = time_wait();
-    long.owner.comm = task(b"a-very-long-pro");
-    long.owner.tgid = 4_194_304;
+    let process = Arc::make_mut(&mut long.process);
+    process.comm = task(b"a-very-long-pro");
+    process.tgid = 4_194_304;
     long.tuple.dst = "2001:db8:1234:5678:9abc:def0:1234:5678".parse().unwrap();
     screen.event(&long);
-    let mut wide = long;
-    wide.owner.comm = task("\u{65e5}\u{672c}\u{8a9e}".as_bytes());
-    wide.owner.tgid = 1;
+    let mut wide = long.clone();
+    let process = Arc::make_mut(&mut wide.process);
+    process.comm = task("\u{65e5}\u{672c}\u{8a9e}".as_bytes());
+    process.tgid = 1;
     screen.event(&wide);
     for width in [0, 1, 20, 40, 60, 80, 120] {
         let mut narrow = Screen::new(text(|options| options.width = Some(width)));
@@ -202,8 +222,9 @@ fn eighty_columns_are_enough() {
 fn a_hostile_name_stays_in_its_column() {
     let mut screen = Screen::new(text(|options| options.each = true));
     let mut hostile = time_wait();
-    hostile.owner.comm = task(b"\x1b]52;c;x\x07\nroot");
-    hostile.owner.thread = task("\u{202e}gpj".as_bytes());
+    let process = Arc::make_mut(&mut hostile.process);
+    process.comm = task(b"\x1b]52;c;x\x07\nroot");
+    process.thread = task("\u{202e}gpj".as_bytes());
     screen.event(&hostile);
     let line = screen.finish();
     assert_eq!(line.lines().count(), 1);
@@ -229,29 +250,24 @@ fn colour_is_only_where_asked_for() {
     );
 }
 
-fn summary(loss: Loss) -> Summary {
-    let who = Arc::default();
+fn state(losses: Loss) -> State {
     let mut tally = Tally::default();
     let failure = Failure {
         count: 150,
         ..Failure::single(exhausted())
     };
-    tally.failure(&failure, &who);
+    tally.failure(&failure);
     for _ in 0..2000 {
-        tally.event(&time_wait(), &who);
+        tally.event(&time_wait());
     }
     let mut other = opened();
-    other.owner.tgid = 0;
-    tally.event(&other, &who);
-    Summary {
-        judgement: Judgement::default(),
-        shortfall: Shortfall::default(),
-        end_ns: 6_000_000_000,
-        duration_ns: 5_000_000_000,
-        totals: tally.totals(),
-        rows: tally.rows(),
-        beyond: tally.beyond(),
-        loss,
+    Arc::make_mut(&mut other.process).tgid = 0;
+    tally.event(&other);
+    State {
+        now_ns: 6_000_000_000,
+        began_ns: 1_000_000_000,
+        totals: tally,
+        losses,
         about: About {
             kernel: "6.1.0".into(),
             backend: [("state", "tracepoint"), ("connect", "trampoline")]
@@ -259,17 +275,17 @@ fn summary(loss: Loss) -> Summary {
                 .into(),
             opens: false,
             clock_offset_ns: 0,
+            ..About::default()
         },
+        ..State::default()
     }
 }
 
 #[test]
 fn the_summary_ends_with_what_was_lost() {
-    let mut out = Vec::new();
     let mut view = text(|_| ());
-    view.summary(&summary(Loss::default()), &mut out).unwrap();
     assert_eq!(
-        String::from_utf8(out).unwrap(),
+        summary(&mut view, &state(Loss::default())),
         "\
 summary of 5.00s
   connect() failed          150
@@ -292,12 +308,10 @@ summary of 5.00s
         recursion_rescued: 12,
         ..Loss::default()
     };
-    let mut out = Vec::new();
-    let mut last = summary(loss);
+    let mut last = state(loss);
     last.shortfall.unlisted = 1204;
     last.shortfall.evicted.pools = 3;
-    view.summary(&last, &mut out).unwrap();
-    let shown = String::from_utf8(out).unwrap();
+    let shown = summary(&mut view, &last);
     for line in [
         "  not listed        the sockets of 1,204 network namespaces, for want of time\n",
         "  not kept apart    3 events and sockets of pools beyond the limit, 0 of owners, 0 of failures\n",
@@ -324,10 +338,30 @@ fn a_loss_is_said_when_it_happens() {
         },
         ..Loss::default()
     };
-    let mut out = Vec::new();
-    text(|_| ()).loss(1_000_000_000, &loss, &mut out).unwrap();
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        "22:13:21 lost so far: 7 sockets map full\n"
-    );
+    let state = State {
+        now_ns: 1_000_000_000,
+        losses: loss,
+        ..State::default()
+    };
+    let mut screen = Screen::new(text(|_| ()));
+    screen.out.set_room(usize::MAX);
+    screen.view.look(&state, &mut screen.out).unwrap();
+    assert_eq!(screen.shown(), "22:13:21 lost so far: 7 sockets map full\n");
+}
+
+#[test]
+fn what_is_held_back_has_a_time_by_which_it_is_due() {
+    let mut screen = Screen::new(text(|_| ()));
+    assert_eq!(screen.view.due_ns(), None);
+    screen.view.event(&time_wait(), &mut screen.out).unwrap();
+    let due_ns = screen.view.due_ns().unwrap();
+    let at = |now_ns| State {
+        now_ns,
+        ..State::default()
+    };
+    screen.view.look(&at(due_ns - 1), &mut screen.out).unwrap();
+    assert_eq!(screen.view.due_ns(), Some(due_ns));
+    screen.view.look(&at(due_ns), &mut screen.out).unwrap();
+    assert_eq!(screen.view.due_ns(), None);
+    assert_eq!(screen.shown().lines().count(), 1);
 }

@@ -2,7 +2,7 @@
 
 use super::growth;
 use crate::diagnosis::{Effect, Kind, Verdict};
-use crate::ledger::pool::Foretold;
+use crate::model::Foretold;
 use crate::view::escape;
 use crate::view::text::columns::grouped;
 use crate::view::words::{level, rate, seconds};

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::sentences::{bar, foretold, gives, rates, settles};
 use super::{LEAST_COLUMNS, colour, inside};
 use crate::diagnosis::{Kind, Remedy, Verdict};
-use crate::ledger::pool::{Failed, Holder, OwnerId};
+use crate::model::{Failed, Holder, OwnerId};
 use crate::view::text::columns::{Colour, Keep, grouped, shorten, style};
 use crate::view::words::{dry_in_s, headline, level, place, process, rate, seconds, states};
 use crate::view::{Page, escape};
@@ -119,11 +119,11 @@ impl<'a, W: Write> Sheet<'a, W> {
         let (named, others) = culprits.split_at(culprits.len().min(NAMED));
         for (index, holder) in named.iter().enumerate() {
             let total = holder.states.total();
-            let mut words = format!("{}: {} ports", process(&holder.owner), grouped(total));
+            let mut words = format!("{}: {} ports", process(&holder.process), grouped(total));
             if total > 0 {
                 words += &format!(" ({})", states(&holder.states));
             }
-            if holder.owner.tgid != 0 || holder.open_rate.ten > 0.0 {
+            if holder.process.tgid != 0 || holder.open_rate.ten > 0.0 {
                 words += &format!(", opens {}", rate(holder.open_rate.ten));
             }
             if holder.bound > 0 {
@@ -148,14 +148,14 @@ impl<'a, W: Write> Sheet<'a, W> {
 
     /// What is known of a process beside its name, each on a line of its own where it is long.
     fn identity(&self, holder: &Holder) -> String {
-        let who = &holder.who;
+        let who = &holder.process;
         let room = self.room();
         let mut parts = Vec::new();
         if let Some(exe) = &who.exe {
             parts.push(escape::terminal(exe.as_bytes()).into_owned());
         }
         if let Some(container) = &who.container {
-            let runtime = who.runtime.map_or("", crate::host::cgroup::Runtime::as_str);
+            let runtime = who.runtime.map_or("", crate::model::Runtime::as_str);
             // Twelve digits are what the runtimes' own tools print.
             let id: String = container.chars().take(12).collect();
             let id = escape::terminal(id.as_bytes());
@@ -175,27 +175,27 @@ impl<'a, W: Write> Sheet<'a, W> {
         let culprits: Vec<OwnerId> = verdict
             .culprits
             .iter()
-            .map(|holder| OwnerId::of(&holder.owner))
+            .map(|holder| OwnerId::of(&holder.process))
             .collect();
         let others: Vec<&Failed> = verdict
             .victims
             .iter()
             .filter(|failed| {
                 // Two of whom nothing is known need not be the same.
-                failed.owner.tgid == 0 || !culprits.contains(&OwnerId::of(&failed.owner))
+                failed.process.tgid == 0 || !culprits.contains(&OwnerId::of(&failed.process))
             })
             .collect();
         let (named, rest) = others.split_at(others.len().min(NAMED));
         for (index, failed) in named.iter().enumerate() {
             let errno = failed
                 .errno
-                .map_or_else(|| "failures".into(), crate::event::Error::name);
+                .map_or_else(|| "failures".into(), crate::model::Error::name);
             let words = format!(
                 "{}: {} \u{d7} {errno} of {}, {}",
-                if failed.owner.tgid == 0 {
+                if failed.process.tgid == 0 {
                     "?".to_owned()
                 } else {
-                    process(&failed.owner)
+                    process(&failed.process)
                 },
                 grouped(failed.count),
                 if failed.bind { "bind()" } else { "connect()" },

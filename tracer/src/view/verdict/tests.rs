@@ -6,10 +6,8 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{compact, write};
 use crate::diagnosis::{Kind, Verdict};
-use crate::event::TcpState;
-use crate::event::sample::task;
-use crate::host::process::Identity;
-use crate::ledger::pool::States;
+use crate::model::sample::task;
+use crate::model::{Process, States, TcpState};
 use crate::view::Page;
 use crate::view::escape::is_hazardous;
 use crate::view::sample::{NOW_NS, churn, failed, holder, id, leak};
@@ -39,12 +37,14 @@ fn hostile() -> Verdict {
     let name = b"\x1b[2J\xffa[1]\n";
     verdict.kind = Kind::CloseWait;
     verdict.namespace = "\u{202e}sn\u{1b}]0;x\u{7}".into();
-    verdict.culprits[0].owner.comm = task(name);
-    verdict.culprits[0].who = Arc::new(Identity {
-        exe: Some(format!("/opt/{}\n", "deep/".repeat(60))),
+    verdict.culprits[0].process = Arc::new(Process {
+        comm: task(name),
+        exe: Some(format!("/opt/{}\n", "deep/".repeat(60)).into()),
         container: Some("a\u{9b}2Jbcdefghijklmnop".into()),
-        pod: Some("pod-".repeat(40)),
-        ..Identity::default()
+        pod: Some("pod-".repeat(40).into()),
+        cgroup: None,
+        runtime: None,
+        ..Process::clone(&verdict.culprits[0].process)
     });
     verdict.victims = vec![failed(9, name, 3)];
     verdict.evidence = vec![format!("{} holds it.", "\u{1b}[31mred\r\n")];

@@ -8,9 +8,8 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::{RANGE, connected, eventually, space};
-use crate::event::TcpState;
 use crate::host::dump::dump;
-use crate::ledger::dump::Dump;
+use crate::model::{Dump, TcpState};
 
 /// Sockets in every state that rests, until the list is dropped.
 fn every_state() -> Vec<OwnedFd> {

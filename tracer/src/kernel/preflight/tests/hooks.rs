@@ -1,6 +1,7 @@
 /*! Refused hooks: the reason, what stands in, what is lost. */
 
 use super::*;
+use crate::model::Status;
 
 /// (what is wrong, hook, its error, words of the sentence)
 type RefusalCase = (fn(&mut Facts), &'static str, &'static str, &'static str);

@@ -4,12 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::Quick;
-use crate::event::{
-    Cause, Closer, Direction, EndReason, Error, Event, Kind, Owner, Ownership, TaskName, TcpState,
-    Tuple,
+use crate::model::{
+    Cause, Closer, Direction, EndReason, Error, Event, Kind, Ownership, Process, Runtime, TaskName,
+    TcpState, Tuple,
 };
-use crate::host::cgroup::Runtime;
-use crate::host::process::Identity;
 use crate::view::json::line::{self, Time};
 use crate::view::json::socket::{Line, Names};
 
@@ -70,19 +68,21 @@ impl Random {
         }
     }
 
-    fn owner(&mut self) -> Owner {
-        Owner {
+    /// A process in no place yet.
+    fn process(&mut self) -> Process {
+        Process {
             tgid: self.number() as u32,
-            tid: self.number() as u32,
             uid: self.number() as u32,
             start_ns: self.number(),
             cgroup_id: self.number(),
             comm: self.name(),
             thread: self.name(),
+            ..Process::default()
         }
     }
 
-    fn identity(&mut self) -> Identity {
+    /// The same process in another place.
+    fn placed(&mut self, process: &Process) -> Arc<Process> {
         const TEXT: [&str; 5] = [
             "",
             "/usr/bin/web",
@@ -90,16 +90,17 @@ impl Random {
             "\u{202e}\u{e0041}",
             "日本\u{9b}",
         ];
-        Identity {
+        Arc::new(Process {
             exe: self.some(&TEXT).map(Into::into),
             cgroup: self.some(&TEXT).map(Into::into),
             container: self.some(&TEXT).map(Into::into),
             runtime: self.some(&[Runtime::Docker, Runtime::CriO]),
             pod: self.some(&TEXT).map(Into::into),
-        }
+            ..process.clone()
+        })
     }
 
-    fn event(&mut self, owner: Owner) -> Event {
+    fn event(&mut self, process: &Arc<Process>, tid: u32) -> Event {
         use TcpState::{CloseWait, Established, FinWait2, LastAck, TimeWait};
         const FAILED: [Kind; 2] = [Kind::ConnectFailed, Kind::BindFailed];
         const OTHERS: [Kind; 4] = [
@@ -115,7 +116,8 @@ impl Random {
             } else {
                 self.of(&OTHERS)
             },
-            owner,
+            process: Arc::clone(process),
+            tid,
             ownership: self.of(&[Ownership::Seen, Ownership::AtClose, Ownership::Unknown]),
             tuple: Tuple {
                 netns: self.number() as u32,
@@ -148,16 +150,16 @@ impl Random {
     }
 }
 
-fn declared(event: &Event, time: i128, who: &Identity) -> String {
-    let names = Names::of(&event.owner);
+fn declared(event: &Event, time: i128) -> String {
+    let names = Names::of(&event.process);
     let mut out = Vec::new();
-    line::write(&Line::of(event, Time(time), who, &names), &mut out).unwrap();
+    line::write(&Line::of(event, Time(time), &names), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn quick(quick: &mut Quick, event: &Event, time: i128, who: &Arc<Identity>) -> String {
+fn quick(quick: &mut Quick, event: &Event, time: i128) -> String {
     let mut out = Vec::new();
-    quick.event(event, &Time(time), who, &mut out).unwrap();
+    quick.event(event, &Time(time), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -165,41 +167,38 @@ fn quick(quick: &mut Quick, event: &Event, time: i128, who: &Arc<Identity>) -> S
 fn the_quick_line_is_the_declared_line() {
     let mut random = Random(3);
     let mut view = Quick::default();
-    let mut owners: Vec<(Owner, Arc<Identity>)> = Vec::new();
+    let mut owners: Vec<(Arc<Process>, u32)> = Vec::new();
     let mut time = 1_700_000_000_000_000_000;
     for _ in 0..20_000 {
-        // Owners come again, come with another identity or name, and go.
+        // Owners come again, come in another place or with another name, and go.
         if owners.len() < 100 {
-            owners.push((random.owner(), Arc::new(random.identity())));
+            let process = random.process();
+            owners.push((random.placed(&process), random.number() as u32));
         }
         let place = random.below(owners.len() as u64) as usize;
         match random.below(40) {
             0 => drop(owners.swap_remove(place)),
-            1 => owners[place].1 = Arc::new(random.identity()),
-            2 => owners[place].0.thread = random.name(),
-            3 => owners[place].0.tid = random.below(8) as u32,
+            1 => owners[place].0 = random.placed(&owners[place].0),
+            2 => Arc::make_mut(&mut owners[place].0).thread = random.name(),
+            3 => owners[place].1 = random.below(8) as u32,
             _ => {}
         }
         let place = random.below(owners.len() as u64) as usize;
-        let (owner, who) = &owners[place];
-        let event = random.event(*owner);
+        let (process, tid) = &owners[place];
+        let event = random.event(process, *tid);
         time = match random.below(50) {
             0 => i128::from(random.number()) - i128::from(random.number()),
             1 => i128::from(random.next()) << random.below(64),
             _ => time + i128::from(random.below(100_000_000)),
         };
-        assert_eq!(
-            quick(&mut view, &event, time, who),
-            declared(&event, time, who)
-        );
+        assert_eq!(quick(&mut view, &event, time), declared(&event, time));
     }
 }
 
 #[test]
 fn times_agree_at_their_edges() {
     let mut view = Quick::default();
-    let event = Random(5).event(Owner::default());
-    let who = Arc::default();
+    let event = Random(5).event(&Process::nobody(), 0);
     for time in [
         0,
         -1,
@@ -215,8 +214,8 @@ fn times_agree_at_their_edges() {
         1_700_000_000_123_456_789,
     ] {
         assert_eq!(
-            quick(&mut view, &event, time, &who),
-            declared(&event, time, &who),
+            quick(&mut view, &event, time),
+            declared(&event, time),
             "{time}"
         );
     }

@@ -1,23 +1,39 @@
 /*! The lines `pool` and `verdict`, whole, and when they are written. */
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::json;
 use crate::diagnosis::{Urgency, Verdict};
-use crate::event::TcpState;
-use crate::event::sample::task;
-use crate::ledger::pool::{Pool, Rates};
-use crate::view::View;
+use crate::model::sample::task;
+use crate::model::{Pool, Rates, TcpState};
+use crate::state::State;
 use crate::view::json::Json;
 use crate::view::sample::{NOW_NS, before, churn, dry_pool, failed, holder, id, leak};
+use crate::view::{Frames, View};
 
 const SECOND: u64 = 1_000_000_000;
 
 fn lines(json: &mut Json, now_ns: u64, pools: &[Pool], verdicts: &[Verdict], last: bool) -> String {
-    let mut out = Vec::new();
-    json.verdicts(now_ns, pools, verdicts, last, &mut out)
-        .unwrap();
-    String::from_utf8(out).unwrap()
+    let state = State {
+        now_ns,
+        judgements: now_ns,
+        pools: pools.to_vec(),
+        verdicts: verdicts.to_vec(),
+        ..State::default()
+    };
+    let mut out = Frames::default();
+    if !last {
+        json.look(&state, &mut out).unwrap();
+        return text(&out);
+    }
+    json.end(&state, &mut out).unwrap();
+    text(&out)
+}
+
+fn text(out: &Frames) -> String {
+    String::from_utf8(out.bytes().to_vec()).unwrap()
 }
 
 fn at_the_end(pools: &[Pool], verdicts: &[Verdict]) -> String {
@@ -160,7 +176,7 @@ fn long_lists_are_cut_and_counted() {
 fn hostile_strings_come_back_as_they_were_and_harm_no_terminal() {
     let mut verdict = churn();
     let name = "\u{1b}]0;\u{202e}\n\"\\";
-    verdict.culprits[0].owner.comm = task(name.as_bytes());
+    Arc::make_mut(&mut verdict.culprits[0].process).comm = task(name.as_bytes());
     verdict.namespace = name.into();
     verdict.evidence = vec![name.into()];
     verdict.remedies[0].lines = vec![name.into()];

@@ -1,20 +1,29 @@
 /*! Verdicts in the stream and at its end. */
 
-use super::text;
+use super::{end, text};
 use crate::diagnosis::{Urgency, Verdict};
-use crate::ledger::pool::Pool;
-use crate::view::View;
+use crate::model::Pool;
+use crate::state::State;
 use crate::view::sample::{NOW_NS, churn, dry_pool, id};
 use crate::view::text::Text;
+use crate::view::{Frames, View};
 
 const SECOND: u64 = 1_000_000_000;
 
 fn shown(view: &mut Text, second: u64, pools: &[Pool], verdicts: &[Verdict], last: bool) -> String {
-    let mut out = Vec::new();
-    let now_ns = NOW_NS + second * SECOND;
-    view.verdicts(now_ns, pools, verdicts, last, &mut out)
-        .unwrap();
-    String::from_utf8(out).unwrap()
+    let state = State {
+        now_ns: NOW_NS + second * SECOND,
+        judgements: 1 + second,
+        pools: pools.to_vec(),
+        verdicts: verdicts.to_vec(),
+        ..State::default()
+    };
+    if last {
+        return end(view, &state);
+    }
+    let mut out = Frames::default();
+    view.look(&state, &mut out).unwrap();
+    String::from_utf8(out.bytes().to_vec()).unwrap()
 }
 
 #[test]
