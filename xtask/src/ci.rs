@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     exec::{capture, exec},
-    paths, readme,
+    paths, readme, rooms,
 };
 
 /// The oldest kernel and the newest, each with both backends.
@@ -40,6 +40,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let checks: &[(&str, Check)] = &[
         ("the toolchain's components", components),
         ("formatting", || cargo(&["fmt", "--all", "--", "--check"])),
+        ("the rooms' edges", rooms::check),
         ("lints, kernel side included", || {
             let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--"];
             cargo(&[&clippy[..], &["-D", "warnings"]].concat())

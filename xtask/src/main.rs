@@ -8,6 +8,7 @@ mod ebpf;
 mod exec;
 mod paths;
 mod readme;
+mod rooms;
 mod test;
 mod vm;
 
@@ -33,6 +34,8 @@ enum Verb {
     Vm(vm::Options),
     /// Measures what tracing costs, beside an untraced machine and other tools
     Bench(bench::Options),
+    /// Checks which rooms of tracer/src name which others
+    Rooms,
     /// Runs every check a change has to pass
     Ci(ci::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(options),
         Verb::Vm(options) => vm::run(options),
         Verb::Bench(options) => bench::run(options),
+        Verb::Rooms => rooms::check(),
         Verb::Ci(options) => ci::run(options),
     };
     match done {
